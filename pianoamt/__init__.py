@@ -1,0 +1,13 @@
+"""Piano recordings to MIDI with a small harmonic network."""
+
+__version__ = "0.1.0"
+__all__ = ["Transcriber", "Transcription", "transcribe"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the transcriber on first use, so that `import pianoamt` stays instant."""
+    if name in __all__:
+        from pianoamt import transcribe as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module 'pianoamt' has no attribute {name!r}")

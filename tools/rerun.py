@@ -1,0 +1,63 @@
+"""Run notebooks top to bottom in a fresh kernel and store their outputs: `python tools/rerun.py nbs/00_notes.ipynb …`."""
+
+import argparse
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbdev.clean import clean_nb, process_write
+
+SKIPPED_FLAGS = {"notest", "slow", "gpu", "data"}
+
+
+def flags(source: str) -> set[str]:
+    """The nbdev directives at the top of a cell."""
+    return set(re.findall(r"^#\|\s*(\w+)", source, flags=re.M))
+
+
+class FlagClient(NotebookClient):
+    """A notebook client that leaves flagged cells, and their stored outputs, as they are."""
+
+    run_flags: frozenset[str] = frozenset()
+
+    async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
+        """Run one cell unless its flags say that it needs more than this machine promises."""
+        if (flags(cell.get("source", "")) & SKIPPED_FLAGS) - self.run_flags:
+            return cell
+        return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
+
+
+def rerun(path: Path, run_flags: frozenset[str]) -> float:
+    """Execute one notebook in its own folder, write it back cleaned, and return the seconds it took."""
+    notebook = nbformat.read(path, as_version=4)
+    client = FlagClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.run_flags = run_flags
+    start = time.perf_counter()
+    client.execute()
+    nbformat.write(notebook, path)
+    process_write(warn_msg=f"cannot clean {path}", proc_nb=lambda nb: clean_nb(nb, clean_ids=True), f_in=path)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    """Rerun each notebook named, in order; stop at the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--flags", default="", help="flags to run as well, e.g. 'slow data'")
+    args = parser.parse_args()
+    for path in args.notebooks:
+        try:
+            seconds = rerun(path, frozenset(args.flags.split()))
+        except CellExecutionError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+        print(f"{path}: {seconds:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
