@@ -7,7 +7,7 @@ __all__ = ["Transcriber", "Transcription", "transcribe"]
 def __getattr__(name: str) -> object:
     """Load the transcriber on first use, so that `import pianoamt` stays instant."""
     if name in __all__:
-        from pianoamt import transcribe as module
+        from pianoamt import transcription as module
 
         return getattr(module, name)
     raise AttributeError(f"module 'pianoamt' has no attribute {name!r}")
