@@ -1,4 +1,4 @@
-"""Run notebooks top to bottom in a fresh kernel and store their outputs: `python tools/rerun.py nbs/00_notes.ipynb …`."""
+"""Run notebooks in a fresh kernel and store their outputs: `python tools/rerun.py nbs/00_notes.ipynb …`."""
 
 import argparse
 import re
@@ -34,7 +34,9 @@ class FlagClient(NotebookClient):
 def rerun(path: Path, run_flags: frozenset[str]) -> float:
     """Execute one notebook in its own folder, write it back cleaned, and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
-    client = FlagClient(notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client = FlagClient(
+        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    )
     client.run_flags = run_flags
     start = time.perf_counter()
     client.execute()

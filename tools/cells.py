@@ -1,0 +1,72 @@
+"""Count the cells of the notebooks against the house's third rule: `python tools/cells.py` prints a table.
+
+Exported cells are short and each is demonstrated at once; ordinary cells have 3 to 6 lines in the median; prose
+introduces them.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS = ["notebook", "exported", "longest", "ordinary", "per-export", "median", "prose", "hidden", "flagged", "kB"]
+
+
+def directives(source: str) -> set[str]:
+    """The nbdev directives of a cell."""
+    return set(re.findall(r"^#\|\s*(\w+)", source, flags=re.M))
+
+
+def code_lines(source: str) -> int:
+    """Lines of a cell that are neither blank nor directives."""
+    return sum(1 for line in source.splitlines() if line.strip() and not line.startswith("#|"))
+
+
+def only_imports(source: str) -> bool:
+    """Whether a cell holds imports and nothing else."""
+    bare = re.sub(r"\([^)]*\)", "", source, flags=re.S)
+    lines = [line for line in bare.splitlines() if line.strip() and not line.startswith("#")]
+    return all(re.match(r"(from|import)\s", line) for line in lines)
+
+
+def row(path: Path) -> list[str]:
+    """The figures of one notebook."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = sum(cell["cell_type"] == "markdown" for cell in cells)
+    exported, ordinary, hidden, flagged = [], [], 0, 0
+    for cell in cells:
+        source = "".join(cell["source"])
+        marks = directives(source)
+        if cell["cell_type"] != "code" or (only_imports(source) and "hide" not in marks):
+            continue
+        if marks & {"export", "exports", "exporti"}:
+            exported.append(code_lines(source))
+        elif "hide" in marks:
+            hidden += 1
+        else:
+            ordinary.append(code_lines(source))
+            flagged += bool(marks & {"slow", "gpu", "data", "notest"})
+    figures = [len(exported), max(exported, default=0), len(ordinary)]
+    figures += [f"{len(ordinary) / len(exported):.1f}" if exported else "-", f"{median(ordinary or [0]):g}"]
+    figures += [prose, hidden, flagged, round(path.stat().st_size / 1000)]
+    return [path.name.removesuffix(".ipynb"), *map(str, figures)]
+
+
+def main() -> int:
+    """Print one line a notebook."""
+    rows = [COLUMNS, *(row(path) for path in sorted((ROOT / "nbs").glob("*.ipynb")))]
+    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
+    for line in rows:
+        print(
+            "  ".join(
+                text.ljust(width) if i == 0 else text.rjust(width)
+                for i, (text, width) in enumerate(zip(line, widths, strict=True))
+            )
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
