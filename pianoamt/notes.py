@@ -179,7 +179,7 @@ def plot_roll(
     corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
     boxes = np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
     axes.add_collection(
-        PolyCollection(list(boxes), array=notes["velocity"], cmap="Greys", clim=(-30, 127), ec="0.1", lw=0.4)
+        PolyCollection(list(boxes), array=notes["velocity"], cmap="Greys", clim=(-15, 120), ec="0.1", lw=0.4)
     )
     end = float(max(right.max(initial=0.1), pedal["time"].max(initial=0.0) if pedal is not None else 0.0))
     has_pedal = pedal is not None and len(pedal) > 0
@@ -352,7 +352,8 @@ def _deepest_pedal(
     return make_pedal(times, deepest)
 
 # %% ../nbs/00_notes.ipynb #c063
-_LARGEST_MIDI = 16 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
+_LARGEST_MIDI = 8 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
+_MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
 
 
@@ -368,7 +369,7 @@ def _read_chunks(
     division = int.from_bytes(data[at + 12 : at + 14], "big")
     rows, tempos, last = [np.zeros((0, 5), dtype=np.int64)], [], 0
     at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
-    while at + 8 <= len(data):
+    while at + 8 <= len(data) and len(rows) <= _MOST_TRACKS:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
         if data[at : at + 4] == b"MTrk":
             events, changes, tick = _read_track(data[at + 8 : at + 8 + size], size)
@@ -376,8 +377,8 @@ def _read_chunks(
             tempos += changes
             last = max(last, tick)
         at += 8 + size
-    if not 1 < len(rows) < 65_537:
-        raise PianoamtError("a MIDI file without tracks, or with more than there can be")
+    if len(rows) == 1:
+        raise PianoamtError("a MIDI file without tracks")
     table = np.concatenate(rows)
     table = table[np.argsort(table[:, 0], kind="stable")]
     seconds = _tick_seconds(np.append(table[:, 0], last), tempos, division)
@@ -476,7 +477,7 @@ def write_midi(
 # %% ../nbs/00_notes.ipynb #c091
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
-) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, pedal-extended as MAPS writes it
+) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
     "Read a table of notes as text, in MAPS' layout."
     file = check_file(path)
     try:
