@@ -119,7 +119,7 @@ def class_header(source: str) -> str:
 
 
 def entry(obj: object, name: str, level: int) -> str:
-    """Heading, described signature, docstring and folded source of one public name; a method's source is its class's."""
+    """Heading, described signature, docstring and folded source of one public name (a method's is its class's)."""
     source = source_of(obj)
     signature = class_header(source) if inspect.isclass(obj) else header(source)
     parts = [anchor(name), f"{'#' * level} `{name}`", f"```python\n{signature}\n```"]
@@ -356,10 +356,11 @@ def main() -> int:
         except DocsError as error:
             print(f"docs: {error}", file=sys.stderr)
             return 1
-        shutil.rmtree(OUT, ignore_errors=True)
-        code = build_main(
-            ["-q", "-W", "--keep-going", "-b", "html", "-d", str(Path(work) / "trees"), str(source), str(OUT)]
-        )
+        site = Path(work) / "build" / "site"
+        code = build_main(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{work}/trees", str(source), str(site)])
+        if not code:
+            shutil.rmtree(OUT, ignore_errors=True)
+            shutil.copytree(site, OUT)
     if code:
         return code
     faults = dead_links(OUT) + [f"{name} has no anchor" for name in unanchored(OUT)]

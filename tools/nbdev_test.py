@@ -87,9 +87,11 @@ TEST_NB = nbdev.test.test_nb
 
 def main() -> int:
     """Run nbdev_test with this process's arguments, then say what ran."""
+    import nbdev_test as importable  # a notebook's shell takes the place of __main__, where workers would look for it
+
     with tempfile.TemporaryDirectory() as folder:
         os.environ[REPORTS] = folder
-        nbdev.test.test_nb = counted_test_nb
+        nbdev.test.test_nb = importable.counted_test_nb
         try:
             nbdev.test.nbdev_test()
         except SystemExit as stop:
