@@ -157,39 +157,6 @@ def _sound_info(
     return AudioInfo(frames / max(rate, 1), rate, channels, kind)
 
 # %% ../nbs/01_audio.ipynb #c026
-def _foreign_chunks(
-    path: Path,  # a file that FFmpeg reads
-) -> Iterator[npt.NDArray[np.float32]]:  # pieces as FFmpeg decodes them, shape (samples, channels)
-    "Decode a file by FFmpeg; AudioError where it is damaged or PyAV is missing."
-    av = _import_av(path)
-    try:
-        with av.open(os.fspath(path)) as container:
-            resampler = av.AudioResampler(format="fltp")
-            for frame in itertools.chain(container.decode(audio=0), [None]):
-                for piece in resampler.resample(frame):
-                    yield piece.to_ndarray().T
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it holds no sound"
-        raise AudioError(f"{show_path(path)}: cannot be decoded ({reason})") from None
-
-# %% ../nbs/01_audio.ipynb #c027
-def _foreign_info(
-    path: Path,  # a file that FFmpeg reads
-) -> AudioInfo:  # what its header says, the length counted where the header does not know it
-    "Describe a file by FFmpeg; AudioError where it cannot or PyAV is missing."
-    av = _import_av(path)
-    try:
-        with av.open(os.fspath(path)) as container:
-            stream = container.streams.audio[0]
-            rate, channels, kind = stream.rate, stream.codec_context.channels, stream.codec_context.name.upper()
-            seconds = container.duration / 1e6 if container.duration else None
-    except (av.FFmpegError, IndexError, ValueError):
-        raise AudioError(f"{show_path(path)}: cannot be decoded (damaged, or it holds no sound)") from None
-    if seconds is None:
-        seconds = sum(len(chunk) for chunk in _foreign_chunks(path)) / rate
-    return AudioInfo(seconds, rate, channels, kind)
-
-
 def _import_av(
     path: Path,  # the file that needs it, for the message
 ) -> ModuleType:  # PyAV
@@ -203,6 +170,39 @@ def _import_av(
     return av
 
 # %% ../nbs/01_audio.ipynb #c028
+def _foreign_chunks(
+    path: Path,  # a file that FFmpeg reads
+) -> Iterator[npt.NDArray[np.float32]]:  # pieces as FFmpeg decodes them, shape (samples, channels)
+    "Decode a file by FFmpeg; AudioError where it is damaged or PyAV is missing."
+    av = _import_av(path)
+    try:
+        with av.open(os.fspath(path)) as container:
+            resampler = av.AudioResampler(format="fltp", rate=container.streams.audio[0].rate)
+            for frame in itertools.chain(container.decode(audio=0), [None]):
+                for piece in resampler.resample(frame):
+                    yield piece.to_ndarray().T
+    except Exception as error:  # FFmpeg's errors share no base class but this one
+        reason = getattr(error, "strerror", None) or "it is damaged"
+        raise AudioError(f"{show_path(path)}: cannot be decoded ({reason})") from None
+
+# %% ../nbs/01_audio.ipynb #c029
+def _foreign_info(
+    path: Path,  # a file that FFmpeg reads
+) -> AudioInfo:  # what its header says, the length counted where the header does not know it
+    "Describe a file by FFmpeg; AudioError where it cannot or PyAV is missing."
+    av = _import_av(path)
+    try:
+        with av.open(os.fspath(path)) as container:
+            stream = container.streams.audio[0]
+            rate, channels, kind = stream.rate, stream.codec_context.channels, stream.codec_context.name.upper()
+            seconds = container.duration / 1e6 if container.duration and rate else None
+    except Exception:
+        raise AudioError(f"{show_path(path)}: cannot be decoded (damaged, or it holds no sound)") from None
+    if seconds is None:
+        seconds = sum(len(chunk) for chunk in _foreign_chunks(path)) / max(rate, 1)
+    return AudioInfo(seconds, rate, channels, kind)
+
+# %% ../nbs/01_audio.ipynb #c032
 def audio_info(
     path: str | os.PathLike[str],  # a sound file
 ) -> AudioInfo:  # length, rate, channels and format
@@ -215,7 +215,7 @@ def audio_info(
         raise AudioError(f"{show_path(path)}: holds no sound (zero samples)")
     return info
 
-# %% ../nbs/01_audio.ipynb #c034
+# %% ../nbs/01_audio.ipynb #c038
 _LOUDEST = 1e6  # full scale is 1; some programs write 16-bit numbers as floats, up to 32,768
 
 
@@ -237,7 +237,7 @@ def _mono(
         position += len(mono)
         yield mono
 
-# %% ../nbs/01_audio.ipynb #c037
+# %% ../nbs/01_audio.ipynb #c041
 def _resampled(
     pieces: Iterable[npt.NDArray[np.float32]],  # mono pieces of any length
     from_rate: int,  # Hz
@@ -252,7 +252,7 @@ def _resampled(
         yield stream.resample_chunk(np.ascontiguousarray(piece))
     yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
-# %% ../nbs/01_audio.ipynb #c040
+# %% ../nbs/01_audio.ipynb #c044
 def _in_blocks(
     pieces: Iterable[npt.NDArray[np.float32]],  # pieces of any length
     size: int,  # samples in a block, at least 1
@@ -271,7 +271,7 @@ def _in_blocks(
     if held:
         yield np.concatenate(waiting)
 
-# %% ../nbs/01_audio.ipynb #c042
+# %% ../nbs/01_audio.ipynb #c046
 def read_blocks(
     path: str | os.PathLike[str],  # a sound file
     block_seconds: float = 30.0,  # length of a block, s; the last one is shorter
@@ -296,7 +296,7 @@ def read_audio(
     "Read a whole recording at once: the blocks of `read_blocks`, joined."
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
 
-# %% ../nbs/01_audio.ipynb #c046
+# %% ../nbs/01_audio.ipynb #c050
 def write_audio(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     audio: npt.NDArray[np.floating],  # mono samples in [-1, 1] (clipped beyond), shape (samples,)

@@ -352,7 +352,7 @@ def _deepest_pedal(
     return make_pedal(times, deepest)
 
 # %% ../nbs/00_notes.ipynb #c063
-_LARGEST_MIDI = 8 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
+_LARGEST_MIDI = 6 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
 _MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
 
