@@ -10,6 +10,7 @@ import html
 import importlib
 import inspect
 import io
+import itertools
 import os
 import re
 import shutil
@@ -223,6 +224,15 @@ def clean_code(cell: nbformat.NotebookNode) -> None:
             output.data.pop(widget, None)
 
 
+def in_order(cells: list[nbformat.NotebookNode], names: list[str]) -> list[nbformat.NotebookNode]:
+    """The cells with every run of entries in the order of definition; nbdev turns the names of one cell round."""
+    ordered: list[nbformat.NotebookNode] = []
+    place = {name: number for number, name in enumerate(names)}
+    for _, run in itertools.groupby(cells, key=lambda cell: bool(shown_name(cell))):
+        ordered += sorted(run, key=lambda cell: place.get(shown_name(cell), 0))
+    return ordered
+
+
 def convert(path: Path, module_name: str | None, tail: str) -> nbformat.NotebookNode:
     """One notebook of nbdev's as a notebook for MyST-NB: title on top, API entries in prose, no directives left."""
     notebook = nbformat.read(path, as_version=4)
@@ -230,7 +240,7 @@ def convert(path: Path, module_name: str | None, tail: str) -> nbformat.Notebook
     cells: list[nbformat.NotebookNode] = []
     documented: set[str] = set()
     level = 1
-    for cell in notebook.cells:
+    for cell in in_order(notebook.cells, module.__all__ if module else []):
         name = shown_name(cell)
         if cell.cell_type == "raw":
             front = yaml.safe_load(cell.source.strip().strip("-"))
@@ -314,6 +324,16 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
+def drop_doubles(site: Path) -> None:
+    """Remove our anchors where the heading itself already carries the id: an id may stand once on a page."""
+    for path in site.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r'<span id="([^"]+)" class="api-anchor"></span>', text):
+            if text.count(f'id="{name}"') > 1:
+                text = text.replace(anchor(name), "")
+        path.write_text(text, encoding="utf-8")
+
+
 def dead_links(site: Path) -> list[str]:
     """Links within the site whose page, file or anchor does not exist."""
     pages = {path: Page(path) for path in sorted(site.rglob("*.html"))}
@@ -361,6 +381,7 @@ def main() -> int:
         if not code:
             shutil.rmtree(OUT, ignore_errors=True)
             shutil.copytree(site, OUT)
+            drop_doubles(OUT)
     if code:
         return code
     faults = dead_links(OUT) + [f"{name} has no anchor" for name in unanchored(OUT)]
