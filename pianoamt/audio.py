@@ -142,7 +142,7 @@ def _sound_chunks(
         reason = getattr(error, "error_string", None) or error
         raise AudioError(f"{show_path(path)}: damaged, or not the sound file it claims to be ({reason})") from None
 
-
+# %% ../nbs/01_audio.ipynb #c024
 def _sound_info(
     path: Path,  # a file that libsndfile reads
 ) -> AudioInfo:  # what its header says, the length counted where the header does not know it
@@ -156,7 +156,7 @@ def _sound_info(
         frames = sum(len(chunk) for chunk in _sound_chunks(path))
     return AudioInfo(frames / max(rate, 1), rate, channels, kind)
 
-# %% ../nbs/01_audio.ipynb #c026
+# %% ../nbs/01_audio.ipynb #c027
 def _import_av(
     path: Path,  # the file that needs it, for the message
 ) -> ModuleType:  # PyAV
@@ -169,7 +169,7 @@ def _import_av(
         ) from None
     return av
 
-# %% ../nbs/01_audio.ipynb #c028
+# %% ../nbs/01_audio.ipynb #c029
 def _foreign_chunks(
     path: Path,  # a file that FFmpeg reads
 ) -> Iterator[npt.NDArray[np.float32]]:  # pieces as FFmpeg decodes them, shape (samples, channels)
@@ -185,7 +185,7 @@ def _foreign_chunks(
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise AudioError(f"{show_path(path)}: cannot be decoded ({reason})") from None
 
-# %% ../nbs/01_audio.ipynb #c029
+# %% ../nbs/01_audio.ipynb #c030
 def _foreign_info(
     path: Path,  # a file that FFmpeg reads
 ) -> AudioInfo:  # what its header says, the length counted where the header does not know it
@@ -202,7 +202,7 @@ def _foreign_info(
         seconds = sum(len(chunk) for chunk in _foreign_chunks(path)) / max(rate, 1)
     return AudioInfo(seconds, rate, channels, kind)
 
-# %% ../nbs/01_audio.ipynb #c032
+# %% ../nbs/01_audio.ipynb #c033
 def audio_info(
     path: str | os.PathLike[str],  # a sound file
 ) -> AudioInfo:  # length, rate, channels and format
@@ -215,7 +215,7 @@ def audio_info(
         raise AudioError(f"{show_path(path)}: holds no sound (zero samples)")
     return info
 
-# %% ../nbs/01_audio.ipynb #c038
+# %% ../nbs/01_audio.ipynb #c039
 _LOUDEST = 1e6  # full scale is 1; some programs write 16-bit numbers as floats, up to 32,768
 
 
@@ -237,7 +237,7 @@ def _mono(
         position += len(mono)
         yield mono
 
-# %% ../nbs/01_audio.ipynb #c041
+# %% ../nbs/01_audio.ipynb #c042
 def _resampled(
     pieces: Iterable[npt.NDArray[np.float32]],  # mono pieces of any length
     from_rate: int,  # Hz
@@ -252,7 +252,7 @@ def _resampled(
         yield stream.resample_chunk(np.ascontiguousarray(piece))
     yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
-# %% ../nbs/01_audio.ipynb #c044
+# %% ../nbs/01_audio.ipynb #c045
 def _in_blocks(
     pieces: Iterable[npt.NDArray[np.float32]],  # pieces of any length
     size: int,  # samples in a block, at least 1
@@ -271,7 +271,7 @@ def _in_blocks(
     if held:
         yield np.concatenate(waiting)
 
-# %% ../nbs/01_audio.ipynb #c046
+# %% ../nbs/01_audio.ipynb #c047
 def read_blocks(
     path: str | os.PathLike[str],  # a sound file
     block_seconds: float = 30.0,  # length of a block, s; the last one is shorter
@@ -296,7 +296,7 @@ def read_audio(
     "Read a whole recording at once: the blocks of `read_blocks`, joined."
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
 
-# %% ../nbs/01_audio.ipynb #c050
+# %% ../nbs/01_audio.ipynb #c051
 def write_audio(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     audio: npt.NDArray[np.floating],  # mono samples in [-1, 1] (clipped beyond), shape (samples,)

@@ -9,6 +9,7 @@ __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'LOWEST_PITCH', 'HIGHEST_PITCH', 'SHORTE
 
 # %% ../nbs/00_notes.ipynb #c002
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -188,14 +189,14 @@ def plot_roll(
     axes.set(xlim=(-0.01 * end, 1.01 * end), ylim=(low - (5 if has_pedal else 0.5), high + 0.5), xlabel="time (s)")
     return axes
 
-# %% ../nbs/00_notes.ipynb #c032
+# %% ../nbs/00_notes.ipynb #c034
 def show_path(
     path: str | os.PathLike[str],  # any path
 ) -> str:  # the path with line breaks and other unprintable characters escaped
     "A path as it may stand in a one-line message."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
 
-# %% ../nbs/00_notes.ipynb #c034
+# %% ../nbs/00_notes.ipynb #c036
 TEMP_PREFIX = ".pianoamt-"  # how temporary files begin, so that leftovers of a killed process can be told
 
 
@@ -208,6 +209,8 @@ def atomic_path(
     temp = target.with_name(f"{TEMP_PREFIX}{secrets.token_hex(8)}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EEXIST, "there is a folder, pipe or device of that name", str(target))
         yield temp
         _settle(temp, target)
     except OSError as error:
@@ -218,7 +221,7 @@ def atomic_path(
         with contextlib.suppress(OSError):
             temp.unlink()
 
-# %% ../nbs/00_notes.ipynb #c035
+# %% ../nbs/00_notes.ipynb #c037
 def _settle(
     temp: Path,  # the complete temporary file
     target: Path,  # the name it shall take
@@ -236,7 +239,7 @@ def _settle(
         finally:
             os.close(folder)
 
-# %% ../nbs/00_notes.ipynb #c039
+# %% ../nbs/00_notes.ipynb #c041
 def check_file(
     path: str | os.PathLike[str],  # the file to be read
     error: type[PianoamtError] = PianoamtError,  # what to raise
@@ -256,7 +259,7 @@ def check_file(
         raise error(f"{show_path(path)}: cannot be read (permission denied)")
     return Path(path)
 
-# %% ../nbs/00_notes.ipynb #c046
+# %% ../nbs/00_notes.ipynb #c048
 def _read_number(
     data: bytes,  # a track's bytes
     at: int,  # where the number begins
@@ -270,7 +273,7 @@ def _read_number(
             return value, place + 1
     raise PianoamtError("a number of more than four bytes")
 
-# %% ../nbs/00_notes.ipynb #c049
+# %% ../nbs/00_notes.ipynb #c051
 def _read_track(
     data: bytes,  # the body of one track, as far as the file goes
     size: int,  # the bytes that its header promises
@@ -303,7 +306,7 @@ def _read_track(
         raise IndexError("the track breaks off")
     return np.frombuffer(events, dtype=np.int64).reshape(-1, 4), tempos, tick
 
-# %% ../nbs/00_notes.ipynb #c052
+# %% ../nbs/00_notes.ipynb #c054
 def _tick_seconds(
     ticks: npt.NDArray[np.int64],  # shape (events,)
     tempos: list[tuple[int, int]],  # tempo changes of all tracks: tick, µs per quarter note
@@ -319,7 +322,7 @@ def _tick_seconds(
     stretch = np.searchsorted(starts, ticks, side="right") - 1
     return begins[stretch] + (ticks - starts[stretch]) * lengths[stretch]
 
-# %% ../nbs/00_notes.ipynb #c056
+# %% ../nbs/00_notes.ipynb #c058
 def _pair_notes(
     keys: npt.NDArray[np.int64],  # which key of which channel and track, shape (events,), in order of time
     strikes: npt.NDArray[np.bool_],  # whether the event is a key going down, shape (events,)
@@ -338,7 +341,7 @@ def _pair_notes(
     ends[first[np.lexsort((first, keys[first]))]] = last[np.lexsort((last, keys[last]))]
     return ends
 
-# %% ../nbs/00_notes.ipynb #c060
+# %% ../nbs/00_notes.ipynb #c062
 def _deepest_pedal(
     times: npt.NDArray[np.float64],  # s, in order, shape (events,)
     values: npt.NDArray[np.int64],  # 0..127, shape (events,)
@@ -351,7 +354,7 @@ def _deepest_pedal(
         deepest = np.maximum(deepest, np.where(latest >= 0, values[latest], 0))
     return make_pedal(times, deepest)
 
-# %% ../nbs/00_notes.ipynb #c063
+# %% ../nbs/00_notes.ipynb #c065
 _LARGEST_MIDI = 6 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
 _MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
@@ -384,7 +387,7 @@ def _read_chunks(
     seconds = _tick_seconds(np.append(table[:, 0], last), tempos, division)
     return table[:, 1:], seconds[:-1], float(seconds[-1])
 
-# %% ../nbs/00_notes.ipynb #c064
+# %% ../nbs/00_notes.ipynb #c066
 def _piano_notes(
     table: npt.NDArray[np.int64],  # (track, status, pitch, velocity) rows, in order of time
     times: npt.NDArray[np.float64],  # s, shape (rows,)
@@ -403,7 +406,7 @@ def _piano_notes(
     offsets = np.maximum(offsets, onsets + SHORTEST_NOTE)
     return cut_overlaps(make_notes(onsets, offsets, pitch[strikes], table[strikes, 3]), closest)
 
-# %% ../nbs/00_notes.ipynb #c065
+# %% ../nbs/00_notes.ipynb #c067
 def read_midi(
     path: str | os.PathLike[str],  # a Standard MIDI File
 ) -> Performance:  # its piano notes, key-down, and its sustain pedal
@@ -423,7 +426,7 @@ def read_midi(
     pedal = _deepest_pedal(times[is_pedal], table[is_pedal, 3], table[is_pedal, 1] & 15)
     return Performance(_piano_notes(table, times, end), pedal)
 
-# %% ../nbs/00_notes.ipynb #c075
+# %% ../nbs/00_notes.ipynb #c079
 def _write_number(
     value: int,  # 0..2^28-1
 ) -> bytes:  # one to four bytes, seven bits in each
@@ -433,7 +436,7 @@ def _write_number(
         digits.insert(0, value & 127 | 128)
     return bytes(digits)
 
-# %% ../nbs/00_notes.ipynb #c078
+# %% ../nbs/00_notes.ipynb #c082
 def _midi_rows(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, without overlaps
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
@@ -448,7 +451,7 @@ def _midi_rows(
     feet[:] = np.stack([foot, *np.broadcast_arrays(1, 0xB0, 64, pedal["value"])], axis=1)
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
-# %% ../nbs/00_notes.ipynb #c080
+# %% ../nbs/00_notes.ipynb #c084
 def write_midi(
     path: str | os.PathLike[str],  # the .mid file to write
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
@@ -474,7 +477,7 @@ def write_midi(
     with atomic_path(path) as temp:
         temp.write_bytes(header + b"MTrk" + len(body).to_bytes(4, "big") + body)
 
-# %% ../nbs/00_notes.ipynb #c091
+# %% ../nbs/00_notes.ipynb #c095
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
