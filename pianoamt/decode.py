@@ -32,12 +32,12 @@ def find_peaks(
     for step in range(1, _REACH + 1):
         highest &= (centre > roll[frames - step, keys]) & (centre >= roll[frames + step, keys])
     frames, keys = frames[highest], keys[highest]
-    left, centre, right, second = (roll[frames + step, keys].astype(np.float64) for step in (-1, 0, 1, 2))
-    shift = (right - left) / (2 * (centre - np.minimum(left, right)))
-    shift += 0.5 * ((right == centre) & (second == centre))
+    left, top, right, second = (roll[frames + step, keys].astype(np.float64) for step in (-1, 0, 1, 2))
+    shift = (right - left) / (2 * (top - np.minimum(left, right)))
+    shift += 0.5 * ((right == top) & (second == top))
     return frames, keys, frames + shift
 
-# %% ../nbs/12_decode.ipynb #c019
+# %% ../nbs/12_decode.ipynb #c021
 _PEAKED = 3  # onset, offset and release hold peaks; frame and velocity follow them in the stack
 
 
@@ -59,7 +59,7 @@ def _rows_before(
     before[:_PEAKED, -1] = peaked[:, 0] - peaked[:, 1] + peaked[:, 2]
     return before
 
-# %% ../nbs/12_decode.ipynb #c022
+# %% ../nbs/12_decode.ipynb #c024
 def find_falls(
     roll: npt.NDArray[np.float32],  # frame probabilities, shape (frames, 88); first and last 2 frames only give context
     threshold: float,  # probability that a sounding note keeps, 0..1
@@ -71,7 +71,7 @@ def find_falls(
     above, below = (roll[frames + step, keys].astype(np.float64) for step in (0, 1))
     return keys, frames + (above - threshold) / (above - below)
 
-# %% ../nbs/12_decode.ipynb #c026
+# %% ../nbs/12_decode.ipynb #c028
 @dataclass(frozen=True)
 class DecoderConfig:
     """How sure the network must be before its probabilities become events."""
@@ -94,7 +94,15 @@ class DecoderConfig:
         if not 0.001 <= self.min_duration <= 1:
             raise PianoamtError(f"min_duration is {self.min_duration:g}: expected 0.001 to 1 s")
 
-# %% ../nbs/12_decode.ipynb #c034
+# %% ../nbs/12_decode.ipynb #c033
+def _silence(
+    frames: int,  # how many
+) -> Rolls:  # all zeros
+    "Rolls in which nothing happens."
+    onset, frame, offset, release, velocity = np.zeros((5, frames, KEYS), dtype=np.float32)
+    return Rolls(onset, frame, offset, release, velocity, np.zeros(frames, dtype=np.float32))
+
+# %% ../nbs/12_decode.ipynb #c040
 _TICKS = 1 << 16  # in a frame
 _KEY_BITS = 44  # bits below the key: room for 49 days of frames
 _NEVER = 1 << (_KEY_BITS - 1)  # a tick later than all others
@@ -124,7 +132,7 @@ def _next_event(
     found = np.append(events, -1)[np.searchsorted(events, codes)]
     return np.where(found >> _KEY_BITS == codes >> _KEY_BITS, _ticks(found), _NEVER)
 
-# %% ../nbs/12_decode.ipynb #c038
+# %% ../nbs/12_decode.ipynb #c044
 _OPEN_DTYPE = np.dtype(
     [
         ("code", "i8"),  # key and onset, see `_pack`
@@ -168,7 +176,7 @@ def _min_ticks(
     "The shortest duration of a note."
     return round(config.min_duration * FRAMES_PER_SECOND * _TICKS)
 
-# %% ../nbs/12_decode.ipynb #c041
+# %% ../nbs/12_decode.ipynb #c047
 _PATIENCE = 2 * _TICKS  # a peak this soon after the frame roll's fall tells the end better
 
 
@@ -196,7 +204,7 @@ def _ends(
     end = np.where(notes["peak"] <= notes["fall"] + _PATIENCE, notes["peak"], notes["fall"])
     return np.minimum(end, _next_event(notes["code"], notes["code"] + 1))
 
-# %% ../nbs/12_decode.ipynb #c044
+# %% ../nbs/12_decode.ipynb #c050
 def _finish(
     notes: npt.NDArray[Any],  # table of `_OPEN_DTYPE`, shape (notes,)
     ends: npt.NDArray[np.int64],  # tick at which each ends, shape (notes,)
@@ -206,15 +214,7 @@ def _finish(
     velocity = np.clip(np.rint(notes["velocity"] * 127), 1, 127)
     return make_notes(onset, offset, (notes["code"] >> _KEY_BITS) + LOWEST_PITCH, velocity, notes["confidence"])
 
-
-def _silence(
-    frames: int,  # how many
-) -> Rolls:  # all zeros
-    "Rolls in which nothing happens."
-    nothing = np.zeros((frames, KEYS), dtype=np.float32)
-    return Rolls(nothing, nothing, nothing, nothing, nothing, nothing[:, 0])
-
-# %% ../nbs/12_decode.ipynb #c047
+# %% ../nbs/12_decode.ipynb #c053
 _OVERLAP = 2 * _REACH  # rows kept for the next block: a tip may lie before that of an onset found a frame later
 
 
@@ -289,7 +289,7 @@ class NoteDecoder:
         self._begin()
         return np.sort(notes, order=("onset", "pitch"))
 
-# %% ../nbs/12_decode.ipynb #c053
+# %% ../nbs/12_decode.ipynb #c059
 _BLOCK = 1024  # frames
 
 
@@ -303,7 +303,7 @@ def decode_notes(
     blocks = [decoder.feed(rolls.slice(start, start + _BLOCK)) for start in range(0, len(rolls), _BLOCK)]
     return np.sort(np.concatenate([*blocks, decoder.close()]), order=("onset", "pitch"))
 
-# %% ../nbs/12_decode.ipynb #c066
+# %% ../nbs/12_decode.ipynb #c073
 class PedalDecoder:
     """Turn the pedal roll into sustain-pedal events block by block; where the blocks are cut makes no difference."""
 
