@@ -300,7 +300,7 @@ def _score_table(
 
 # %% ../nbs/13_score.ipynb #c052
 def score_folders(
-    reference_dir: str | PathLike[str],  # folder of .tsv or .mid files: the truth
+    reference_dir: str | PathLike[str],  # folder of .mid or .tsv files: the truth; a .tsv's durations are not touched
     estimate_dir: str | PathLike[str],  # folder of .mid files with the same stems
     durations: str = "pedal",  # "pedal": notes last until the damper falls; "key": until the key comes up
 ) -> FolderScores:  # print it with rich, or `.to_json(path)`
@@ -308,11 +308,10 @@ def score_folders(
     if durations not in ("key", "pedal"):
         raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
     midi = (".mid", ".midi")
-    references = find_by_stem(reference_dir, (".tsv", *midi) if durations == "pedal" else midi)
+    references = find_by_stem(reference_dir, (*midi, ".tsv"))
     estimates = find_by_stem(estimate_dir, midi)
     if not references:
-        wanted = ".tsv or .mid" if durations == "pedal" else ".mid (a .tsv does not hold key-down durations)"
-        raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected {wanted}")
+        raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files")
     both = [stem for stem in references if stem in estimates]
     if not both:
         raise PianoamtError(f"{show_path(estimate_dir)}: no .mid file here has the stem of a reference")
