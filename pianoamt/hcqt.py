@@ -9,12 +9,16 @@ __all__ = ['HANN_BANDWIDTH', 'cqt_frequencies', 'cqt_quality', 'window_seconds',
 # %% ../nbs/03_hcqt.ipynb #c002
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.signal import firwin
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% ../nbs/03_hcqt.ipynb #c006
 def cqt_frequencies(
@@ -217,7 +221,8 @@ class HCQT(nn.Module):
     @property
     def reach_frames(self) -> int:
         "Frames that a frame may depend on to either side."
-        return max(-(-transform.reach // self.config.hop) for transform in self.transforms)  # type: ignore[operator]
+        reaches = [transform.reach for transform in self.transforms if isinstance(transform, CQT)]
+        return -(-max(reaches) // self.config.hop)
 
     def forward(
         self,
@@ -237,8 +242,8 @@ def plot_hcqt(
     features: Tensor,  # one recording's features, shape (channels, frames, keys)
     channel: int = 1,  # which channel to draw; 1 is the key itself in the default configuration
     frames_per_second: float = 62.5,  # for the time axis
-    ax=None,  # matplotlib Axes; None makes one
-):  # the Axes
+    ax: "Axes | None" = None,  # where to draw; None makes a figure
+) -> "Axes":  # the axes, with seconds along x and MIDI pitches along y
     "Draw one channel: time to the right, keys upwards, dark is loud."
     import matplotlib.pyplot as plt
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .corpus import MidiPack
@@ -92,7 +92,7 @@ class RenderedSource:
         start = rng.uniform(onsets[0] - 1, max(onsets[-1] - seconds / 2, onsets[0])) if len(onsets) else 0.0
         notes, pedal = cut_performance(performance.notes, performance.pedal, start, 1.2 * seconds)
         notes, pedal = vary_performance(notes, pedal, rng)
-        piano = self.pianos[rng.integers(len(self.pianos))]
+        piano = self.pianos[int(rng.integers(len(self.pianos)))]
         audio = render(notes, pedal, piano, draw_voicing(rng), seconds=seconds)
         audio = augment(audio, rng, list(self.rooms), self.augmentation)
         return Segment(audio, make_rolls(notes, pedal, frames=frames))
@@ -220,8 +220,8 @@ def update_average(
     decay = min(decay, (step + 1) / (step + 10))
     for mean, current in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(current.to(mean), 1 - decay)
-    for mean, current in zip(average.buffers(), model.buffers(), strict=True):
-        mean.copy_(current)
+    for kept, latest in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(latest)
 
 # %% ../nbs/10_train.ipynb #c026
 def pack_state(
@@ -303,7 +303,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             state = pack_state(self.network, self.average, self.optimizer, self.balance)
             with atomic_path(self.checkpoint) as temporary:
-                save_file({**state, "step": torch.tensor(self.step)}, temporary)
+                temporary.write_bytes(save({**state, "step": torch.tensor(self.step)}))
             save_weights(self.average, self.folder / "weights.safetensors", {"steps": self.step, **(info or {})})
             with atomic_path(self.folder / "config.json") as temporary:
                 temporary.write_text(json.dumps(asdict(self.config), indent=1))
@@ -331,7 +331,7 @@ class Trainer:
                 name: self.accelerator.reduce(batch[name].mean(), "mean")
                 for name in ("onset", "frame", "offset", "release")
             }
-            self.balance.update(shares)  # type: ignore[arg-type]
+            self.balance.update(shares)
         with self.accelerator.autocast():
             logits = self.model(features)
         losses = transcription_loss(logits, batch, self.balance.weights())
