@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SEGMENT_FRAMES', 'Segment', 'Source', 'cut_performance', 'RenderedSource', 'Recording', 'RecordedSource',
-           'SegmentDataset', 'TrainConfig', 'learning_rate_at', 'make_optimizer', 'update_average', 'pack_state',
-           'unpack_state', 'Trainer']
+           'SegmentDataset', 'DataConfig', 'load_rooms', 'load_performances', 'load_dataset', 'beside', 'TrainConfig',
+           'learning_rate_at', 'make_optimizer', 'update_average', 'pack_state', 'unpack_state', 'Trainer',
+           'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import csv
@@ -23,12 +24,22 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from .corpus import MidiPack
+from .audio import read_audio
+from .corpus import MidiPack, load_midi_pack
 from .hcqt import HCQT
 from .loss import HEAD_SHARES, PositiveWeights, transcription_loss
-from .model import ModelConfig, PianoNet, save_weights
-from .notes import PEDAL_DTYPE, atomic_path
-from .render import Augmentation, PianoPack, augment, draw_voicing, render, vary_performance
+from .model import ModelConfig, PianoNet, config_from_dict, save_weights
+from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, read_tsv
+from pianoamt.render import (
+    Augmentation,
+    PianoPack,
+    augment,
+    cut_to_direct,
+    draw_voicing,
+    load_pack,
+    render,
+    vary_performance,
+)
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls, make_rolls
 
 # %% ../nbs/10_train.ipynb #c005
@@ -45,7 +56,7 @@ class Segment:
 
 
 class Source(Protocol):
-    """Where segments come from."""
+    """Anything that can draw a segment."""
 
     def draw(
         self,
@@ -162,6 +173,75 @@ class SegmentDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 # %% ../nbs/10_train.ipynb #c018
 @dataclass(frozen=True)
+class DataConfig:
+    """Which parts of a folder of material a run learns from."""
+
+    folder: str = "data"  # holds midi/, pianos/, rooms/ and folders of recordings
+    midi_shares: dict[str, float] = field(
+        default_factory=lambda: {"maestro_v3_train_val": 0.6, "asap_extra": 0.2, "pop909": 0.2}
+    )  # how often each pack of performances is drawn from
+    recordings: tuple[str, ...] = ("maps_software",)  # folders of recordings with .tsv notes
+    rendered_share: float = 0.75  # of all segments; the rest comes from the recordings
+    held_out: tuple[str, ...] = ("vcsl_upright1", "AkPnStgb")  # pianos and recordings with these in their names
+
+
+def load_rooms(
+    folder: Path,  # holds audio files
+) -> list[npt.NDArray[np.float32]]:  # impulse responses of up to 2 s, cut to the direct sound
+    "Read all impulse responses of a folder."
+    return [cut_to_direct(read_audio(path))[: 2 * SAMPLE_RATE] for path in sorted(folder.glob("*.flac"))]
+
+
+def load_performances(
+    folder: Path,  # holds .npz packs and manifest.csv
+    names: Sequence[str],  # packs to open
+) -> list[tuple[MidiPack, npt.NDArray[np.intp]]]:  # packs, and which of their performances may be learnt from
+    "Open packs and leave out what is not for training."
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        measured_on = {row["path"] for row in csv.DictReader(file) if row["maps_real_piece"]}
+    packs = [load_midi_pack(folder / f"{name}.npz") for name in names]
+    usable = [[i for i, (path, split) in enumerate(zip(pack.path, pack.split, strict=True))
+               if split == "train" and path not in measured_on] for pack in packs]  # fmt: skip
+    return list(zip(packs, map(np.array, usable), strict=True))
+
+# %% ../nbs/10_train.ipynb #c019
+def load_dataset(
+    config: DataConfig,  # where and what
+    frames: int = SEGMENT_FRAMES,  # length of a segment
+    seed: int = 0,  # of the numbered series
+) -> SegmentDataset:  # rendered and recorded segments
+    "Read a folder of material into memory; raises `PianoamtError` where something is missing."
+    folder = Path(config.folder)
+    if not (folder / "midi" / "manifest.csv").is_file():
+        raise PianoamtError(f"{folder}: no midi/manifest.csv in it; name a folder with midi/, pianos/ and rooms/")
+
+    def allowed(pattern: str) -> list[Path]:
+        return [path for path in sorted(folder.glob(pattern)) if not any(name in path.stem for name in config.held_out)]
+
+    rooms = load_rooms(folder / "rooms")
+    performances = load_performances(folder / "midi", list(config.midi_shares))
+    pianos = [load_pack(path, read_audio(beside(path))) for path in allowed("pianos/*.json")]
+    rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms)
+    tables = [path for name in config.recordings for path in allowed(f"{name}/*.tsv")]
+    recordings = [Recording((read_audio(beside(path)) * 32767).astype(np.int16), read_tsv(path)) for path in tables]
+    if not recordings:
+        return SegmentDataset([rendered], [1.0], frames, seed)
+    shares = [config.rendered_share, 1 - config.rendered_share]
+    return SegmentDataset([rendered, RecordedSource(recordings, rooms)], shares, frames, seed)
+
+
+def beside(
+    path: Path,  # a table
+) -> Path:  # the sound it belongs to
+    "The audio file with the same stem in the same folder."
+    found = [path.with_suffix(suffix) for suffix in (".flac", ".wav", ".opus", ".ogg", ".mp3")]
+    for audio in found:
+        if audio.exists():
+            return audio
+    raise PianoamtError(f"{path}: no audio beside it (looked for {', '.join(p.suffix for p in found)})")
+
+# %% ../nbs/10_train.ipynb #c024
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything a run depends on besides its data."""
 
@@ -197,7 +277,7 @@ def learning_rate_at(
     fall = min(1.0, (config.steps - step) / max(1, config.steps - config.settle_step))
     return config.learning_rate * min(rise, max(fall, 0.0))
 
-# %% ../nbs/10_train.ipynb #c021
+# %% ../nbs/10_train.ipynb #c027
 def make_optimizer(
     model: nn.Module,  # the network
     config: TrainConfig,  # the run
@@ -208,7 +288,7 @@ def make_optimizer(
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
-# %% ../nbs/10_train.ipynb #c023
+# %% ../nbs/10_train.ipynb #c029
 @torch.no_grad()
 def update_average(
     average: nn.Module,  # changed in place
@@ -223,7 +303,7 @@ def update_average(
     for kept, latest in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(latest)
 
-# %% ../nbs/10_train.ipynb #c026
+# %% ../nbs/10_train.ipynb #c032
 def pack_state(
     model: nn.Module,  # the network in training
     average: nn.Module,  # its averaged weights
@@ -256,7 +336,7 @@ def unpack_state(
             moments.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
-# %% ../nbs/10_train.ipynb #c028
+# %% ../nbs/10_train.ipynb #c034
 class Trainer:
     """A resumable training run in a folder of its own."""
 
@@ -387,7 +467,7 @@ class Trainer:
         self.save(self.validate(self.average.eval()) if self.validate else None)
         return history
 
-# %% ../nbs/10_train.ipynb #c029
+# %% ../nbs/10_train.ipynb #c035
 class _Fixed(torch.utils.data.Sampler[list[int]]):
     """A batch sampler that gives prepared lists of numbers."""
 
@@ -423,3 +503,18 @@ class _Log:
             + ", ".join(f"{name} {value:.4f}" for name, value in means.items())
             + f", {pace:.2f} s a step"
         )
+
+# %% ../nbs/10_train.ipynb #c041
+def read_recipe(
+    path: str | Path,  # a JSON file with the tables `data` and `train`, of fields that differ from the defaults
+    folder: str | None = None,  # where the material lies, if not where the recipe says
+) -> tuple[TrainConfig, DataConfig]:  # the run and its data
+    "Read a recipe; raises `PianoamtError` in one line for anything it does not know."
+    try:
+        recipe = json.loads(Path(path).read_text(encoding="utf-8"))
+        train, data = dict(recipe.get("train", {})), dict(recipe.get("data", {}))
+        model = config_from_dict(train.pop("model")) if "model" in train else ModelConfig()
+        data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
+        return TrainConfig(model=model, **train), DataConfig(**(data | ({"folder": folder} if folder else {})))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise PianoamtError(f"{path}: not a recipe for training ({error})") from error
