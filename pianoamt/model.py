@@ -196,15 +196,25 @@ class PianoNet(nn.Module):
         self,
         features: Tensor,  # of an HCQT with this config, shape (batch, channels, frames, keys)
     ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll; an odd last frame is padded and cut off again."
-        frames = features.shape[2]
-        features = F.pad(features, (0, 0, 0, -frames % self.config.lstm_stride))
-        trunk = self.trunk(features.contiguous(memory_format=torch.channels_last))
+        "Logits of every roll; in eval mode the mean over all ways of folding frames into steps."
+        trunk, frames = self.trunk(features.contiguous(memory_format=torch.channels_last)), features.shape[2]
+        stride = self.config.lstm_stride
+        phases = []
+        for phase in range(1 if self.training else stride):
+            rolls = self.heads(F.pad(trunk, (0, 0, phase, -(frames + phase) % stride)))
+            phases.append({name: roll[:, phase : phase + frames] for name, roll in rolls.items()})
+        return {name: torch.stack([rolls[name] for rolls in phases]).mean(0) for name in phases[0]}
+
+    def heads(
+        self,
+        trunk: Tensor,  # shape (batch, config.channels, frames, keys), frames a multiple of the LSTM's stride
+    ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
+        "From the trunk's features to the logits of every roll."
         onset, _ = self.onset(trunk)
         note, states = self.note(torch.cat([trunk, onset.detach().sigmoid()], dim=1))
         rolls = dict(zip(PER_KEY_HEADS, torch.cat([onset, note], dim=1).unbind(1), strict=True))
         rolls["pedal"] = self.pedal(states)
-        return {name: roll[:, :frames] for name, roll in rolls.items()}
+        return rolls
 
     def settle(self) -> None:
         "From now on normalise by the running averages, in training too."
@@ -212,14 +222,14 @@ class PianoNet(nn.Module):
             if isinstance(module, InstanceNorm):
                 module.settled = True
 
-# %% ../nbs/07_model.ipynb #c025
+# %% ../nbs/07_model.ipynb #c027
 def count_parameters(
     module: nn.Module,  # any module
 ) -> int:  # how many numbers training may change
     "Number of trainable parameters."
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
-# %% ../nbs/07_model.ipynb #c030
+# %% ../nbs/07_model.ipynb #c032
 FORMAT = "pianoamt-1"
 
 
@@ -238,7 +248,7 @@ def save_weights(
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
 
-# %% ../nbs/07_model.ipynb #c031
+# %% ../nbs/07_model.ipynb #c033
 def load_weights(
     path: str | Path,  # a file that `save_weights` made
     device: str = "cpu",  # where to put the network
