@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'WeightsFile', 'OnsetThreshold', 'PictureOption',
-           'QuietOption', 'JsonFile', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path',
-           'Durations', 'Device', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to',
-           'transcribe', 'show_notes', 'demo', 'score', 'main']
+           'QuietOption', 'JsonFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'describe_error', 'complain', 'guarded',
+           'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device', 'progress_bar', 'check_folder',
+           'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'score', 'train',
+           'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -411,6 +412,31 @@ def score(
     return exit_code(len(scores.pieces), len(scores.missing))
 
 # %% ../nbs/16_cli.ipynb #c073
+RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
+RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run; resumed if it exists.", **_FOLDER)]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
+
+
+@app.command()
+@guarded
+def train(
+    recipe: RecipeFile,  # what to learn from, and how
+    run: RunFolder = Path("runs/default"),  # log, checkpoint and weights
+    data: DataFolder = None,  # instead of the folder that the recipe names
+    cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is a GPU.")] = False,
+) -> int:  # exit code
+    "Train a network from a recipe; RUN/weights.safetensors is what `transcribe --weights` takes."
+    from pianoamt.train import Trainer, load_dataset, read_recipe
+
+    config, material = read_recipe(recipe, str(data) if data else None)
+    dataset = load_dataset(material, config.segment_frames, config.seed)
+    trainer = Trainer(config, dataset, run, cpu=cpu)
+    if trainer.accelerator.is_main_process:
+        typer.echo(f"step {trainer.step} of {config.steps}, in {trainer.accelerator.num_processes} processes, to {run}")
+    trainer.run(report=typer.echo)
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c076
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
