@@ -413,7 +413,7 @@ def score(
 
 # %% ../nbs/16_cli.ipynb #c073
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
-RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run; resumed if it exists.", **_FOLDER)]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
 
 
@@ -421,7 +421,7 @@ DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the mater
 @guarded
 def train(
     recipe: RecipeFile,  # what to learn from, and how
-    run: RunFolder = Path("runs/default"),  # log, checkpoint and weights
+    run: RunFolder,  # log, checkpoint and weights
     data: DataFolder = None,  # instead of the folder that the recipe names
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is a GPU.")] = False,
 ) -> int:  # exit code
