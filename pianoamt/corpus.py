@@ -182,7 +182,7 @@ def run_jobs(
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_follow_parent) as pool:
-        futures = {pool.submit(_attempt, work, item): item for item in items}  # type: ignore[arg-type]
+        futures = {pool.submit(_attempt, work, item): item for item in items}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -401,7 +401,7 @@ def _plan_file(
     if _is_resampled(source) and (replace or target.suffix == source.suffix):
         if replace:
             return None
-    elif taken > 1 or (replace and target != source and os.path.lexists(target)):
+    elif (target != source or not replace) and (taken > 1 or (replace and os.path.lexists(target))):
         raise PianoamtError(f"{show_path(source)}: another file is called {show_path(target.name)}, or would be")
     seconds = audio_info(source).seconds
     if not replace and target.exists() and abs(_seconds(target) - seconds) < 0.01 and _is_resampled(target):
@@ -1000,7 +1000,8 @@ def _examine(
 ) -> _Finding:  # what was found out
     "Check one piece by itself."
     piece, quick = task
-    problems, seconds, performance, sound, notes = [], float("nan"), None, "", ""
+    problems: list[Problem] = []
+    seconds, performance, sound, notes = float("nan"), None, "", ""
     if piece.audio:
         problems, seconds, sound = _check_audio(piece, quick)
     elif piece.row is None:
