@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class Windows:
     """How a recording is cut for the network; all in frames of 16 ms."""
 
-    size: int = 640  # frames the network sees at once
-    margin: int = 64  # of these, frames at either end that only give context
+    size: int = 1280  # frames the network sees at once
+    margin: int = 192  # of these, frames at either end that only give context
     reach: int = 64  # frames of sound around a window that the transform needs
-    batch: int = 2  # windows computed together
+    batch: int = 1  # windows computed together
 
     @property
     def kept(self) -> int:
@@ -114,7 +114,7 @@ class Engine:
         self.device = pick_device(device)
         self.network, self.info = load_weights(weights, self.device)
         self.transform = HCQT(self.network.config.hcqt).to(self.device)
-        self.windows = Windows(reach=self.transform.reach_frames, batch=2 if self.device == "cpu" else 16)
+        self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 8)
         self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
 
     def _compute(self, batch: "torch.Tensor") -> "torch.Tensor":
