@@ -431,8 +431,10 @@ def train(
     config, material = read_recipe(recipe, str(data) if data else None)
     dataset = load_dataset(material, config.segment_frames, config.seed)
     trainer = Trainer(config, dataset, run, cpu=cpu)
-    if trainer.accelerator.is_main_process:
-        typer.echo(f"step {trainer.step} of {config.steps}, in {trainer.accelerator.num_processes} processes, to {run}")
+    if trainer.state.accelerator.is_main_process:
+        typer.echo(
+            f"step {trainer.state.step} of {config.steps}, in {trainer.state.accelerator.num_processes} processes, to {run}"
+        )
     trainer.run(report=typer.echo)
     return 0
 
