@@ -23,7 +23,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -316,6 +315,10 @@ class TrainingState:
         config: TrainConfig,  # the run
         cpu: bool = False,  # stay on the CPU even where there is a GPU
     ) -> None:
+        try:
+            from accelerate import Accelerator
+        except ImportError as error:
+            raise PianoamtError("training needs Accelerate: pip install 'pianoamt[train]'") from error
         self.config, self.step = config, 0
         self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision)
         torch.manual_seed(config.seed)
