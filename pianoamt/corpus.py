@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAYS', 'LAYOUTS', 'dataset_files', 'plan_renames',
-           'RenameResult', 'rename', 'count_cores', 'run_jobs', 'Resampling', 'resample_file', 'plot_spectrogram',
-           'sole_worker', 'ResampleResult', 'resample', 'Piece', 'MidiPack', 'load_midi_pack', 'split_by_hash',
-           'Corpus', 'find_layout', 'open_corpus', 'plot_splits', 'Problem', 'compare_lengths', 'CheckResult', 'check']
+           'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'run_jobs', 'Resampling', 'resample_file',
+           'plot_spectrogram', 'sole_worker', 'ResampleResult', 'resample', 'Piece', 'MidiPack', 'load_midi_pack',
+           'split_by_hash', 'Corpus', 'find_layout', 'open_corpus', 'plot_splits', 'Problem', 'compare_lengths',
+           'CheckResult', 'check']
 
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
@@ -169,6 +170,14 @@ def _follow_parent() -> None:
 def count_cores() -> int:  # at least 1
     "How many processor cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_jobs(
+    jobs: int | None,  # what was asked for; None leaves it open
+    seconds: float,  # how much sound there is to work on
+) -> int:  # at least 1
+    "One process a core by default, fewer where starting them would take longer than the work."
+    return jobs or min(count_cores(), 1 + int(seconds // 1200))
 
 
 def run_jobs(
@@ -495,7 +504,7 @@ def _work_through(
 def resample(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     to: str | os.PathLike[str] | None = None,  # folder for a copy; None replaces the recordings
-    jobs: int | None = None,  # processes; None takes every core
+    jobs: int | None = None,  # processes; None takes every core where it pays
     dry_run: bool = False,  # only say what would be done
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> ResampleResult:  # what was (or would be) done
@@ -515,7 +524,7 @@ def resample(
         tasks, done, failures = _plan_folder(root, copy)
         tasks.sort(key=lambda task: -task.seconds)
         weights = [task.seconds for task in tasks]
-        for task, outcome in _work_through(_finish_file, tasks, weights, jobs or count_cores(), progress):
+        for task, outcome in _work_through(_finish_file, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
             if isinstance(outcome, Exception):
                 failures.append(_one_line(outcome, task.source))
             else:
@@ -1056,7 +1065,7 @@ class CheckResult:
 
 def check(
     corpus: Corpus,  # a dataset
-    jobs: int | None = None,  # processes; None takes every core
+    jobs: int | None = None,  # processes; None takes every core where it pays
     quick: bool = False,  # read only the headers of recordings
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> CheckResult:  # problems in the order of the pieces
@@ -1064,7 +1073,7 @@ def check(
     tasks = sorted(((piece, quick) for piece in corpus.pieces), key=lambda task: -(task[0].seconds or 0))
     weights = [1 + (piece.seconds or 0) for piece, _ in tasks]
     findings: list[_Finding] = []
-    for task, outcome in _work_through(_examine, tasks, weights, jobs or count_cores(), progress):
+    for task, outcome in _work_through(_examine, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
         if isinstance(outcome, Exception):
             problem = Problem(task[0].id, "unreadable", _one_line(outcome, Path(task[0].id)))
             outcome = _Finding(task[0], [problem], float("nan"), "", "")

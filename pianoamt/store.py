@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from .audio import read_blocks
-from .corpus import Corpus, Piece, Report, _one_line, _work_through, count_cores, sole_worker
+from .corpus import Corpus, Piece, Report, _one_line, _work_through, choose_jobs, count_cores, sole_worker
 from .hcqt import HCQT, HCQTConfig, stack_harmonics
 from .loss import HEAD_SHARES
 from .notes import Performance, PianoamtError, atomic_path, show_path
@@ -433,11 +433,11 @@ def preprocess(
     corpus: Corpus,  # recordings with notes
     folder: str | os.PathLike[str],  # of the store; made, or extended
     config: HCQTConfig | None = None,  # of the transform; the default is one bin a semitone
-    jobs: int | None = None,  # processes; None takes every core
+    jobs: int | None = None,  # processes; None takes every core where it pays
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> PreprocessResult:  # what was done
     "Put all pieces of a corpus into a store; may be stopped at any moment and run again."
-    store, config, jobs = Path(folder), config or HCQTConfig(), jobs or count_cores()
+    store, config = Path(folder), config or HCQTConfig()
     wanted = [piece for piece in corpus.pieces if piece.split != "excluded"]
     result = PreprocessResult()
     with sole_worker(store):
@@ -448,10 +448,11 @@ def preprocess(
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))
+        weights = [piece.seconds or 1.0 for piece in todo]
+        jobs = choose_jobs(jobs, sum(weights))
         tasks = [_Task(piece, store, config, 1 if jobs > 1 else torch.get_num_threads()) for piece in todo]
         written = time.monotonic()
         try:
-            weights = [piece.seconds or 1.0 for piece in todo]
             for task, outcome in _work_through(store_piece, tasks, weights, jobs, progress):
                 if isinstance(outcome, Exception):
                     result.failures.append(_one_line(outcome, Path(task.piece.id)))
