@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'WeightsFile', 'OnsetThreshold', 'PictureOption',
-           'QuietOption', 'JsonFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'describe_error', 'complain', 'guarded',
-           'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device', 'progress_bar', 'check_folder',
-           'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'score', 'train',
-           'main']
+           'QuietOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
+           'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'RecipeFile', 'RunFolder', 'DataFolder',
+           'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device',
+           'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe',
+           'show_notes', 'demo', 'score', 'Layout', 'show_size', 'show_hours', 'rename', 'resample', 'check',
+           'preprocess', 'train', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -412,6 +414,154 @@ def score(
     return exit_code(len(scores.pieces), len(scores.missing))
 
 # %% ../nbs/16_cli.ipynb #c073
+class Layout(str, Enum):
+    """How a dataset is laid out."""
+
+    auto = "auto"
+    maestro = "maestro"
+    maps = "maps"
+    smd = "smd"
+    packs = "packs"
+    folder = "folder"
+
+
+Dataset = Annotated[
+    Path, typer.Argument(help="MAESTRO, MAPS, SMD, or recordings and MIDI files of your own.", **_FOLDER)
+]
+LayoutOption = Annotated[Layout, typer.Option(help="What the dataset is; auto looks at its files.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.", metavar="N")]
+
+
+def show_size(
+    size: float,  # bytes
+) -> str:  # with three digits
+    "Say how large something is."
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def show_hours(
+    seconds: float,  # a length of time
+) -> str:  # e.g. 1:02:03
+    "Say how long something is."
+    return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
+
+# %% ../nbs/16_cli.ipynb #c076
+@app.command()
+@guarded
+def rename(
+    folder: Dataset,  # with all its subfolders
+    dry_run: DryRunOption = False,  # change nothing
+) -> int:  # exit code
+    "Let every MIDI file's name end in .mid; never replaces a file."
+    from pianoamt.corpus import rename as rename_files
+    from pianoamt.notes import show_path
+
+    result = rename_files(folder, dry_run)
+    for old, new in result.renamed if dry_run else ():
+        typer.echo(f"{show_path(old)} -> {show_path(new.name)}")
+    for clash in result.clashes:
+        names = ", ".join(show_path(path.name) for path in clash[1:])
+        typer.echo(f"pianoamt: {show_path(clash[0])}: would share its name with {names}; none was touched", err=True)
+    verb = "would be renamed" if dry_run else "renamed"
+    typer.echo(f"{len(result.renamed)} files {verb}, {result.kept} already ended in .mid")
+    return exit_code(len(result.renamed) + result.kept, len(result.clashes))
+
+# %% ../nbs/16_cli.ipynb #c079
+CopyFolder = Annotated[Path | None, typer.Option("--to", help="Keep the originals, write copies here.", **_FOLDER)]
+
+
+@app.command()
+@guarded
+def resample(
+    folder: Dataset,  # with all its subfolders
+    to: CopyFolder = None,  # instead of replacing the recordings
+    dry_run: DryRunOption = False,  # change nothing
+    jobs: JobsOption = None,  # processes
+    quiet: QuietOption = False,  # no bar
+) -> int:  # exit code
+    "Make every recording 16 kHz mono, in place; may be stopped at any time and run again."
+    from pianoamt.corpus import resample as resample_files
+
+    with progress_bar("resampling", quiet) as report:
+        result = resample_files(folder, to, jobs, dry_run, report)
+    for line in result.failures:
+        typer.echo(f"pianoamt: {line}", err=True)
+    before, after = (sum(getattr(file, f"bytes_{when}") for file in result.files) for when in ("before", "after"))
+    verb = "would be resampled" if dry_run else "resampled"
+    size = f"{show_size(before)} before, {'about ' if dry_run else ''}{show_size(after)} after"
+    typer.echo(
+        f"{len(result.files)} files {verb} ({show_hours(result.seconds)}, {size}), {result.done_before} were done"
+    )
+    return exit_code(len(result.files) + result.done_before, len(result.failures))
+
+# %% ../nbs/16_cli.ipynb #c082
+QuickOption = Annotated[bool, typer.Option("--quick", help="Read only the headers of recordings.")]
+
+
+@app.command()
+@guarded
+def check(
+    folder: Dataset,  # with all its subfolders
+    layout: LayoutOption = Layout.auto,  # of the dataset
+    quick: QuickOption = False,  # faster, finds less
+    jobs: JobsOption = None,  # processes
+    quiet: QuietOption = False,  # no bar
+) -> int:  # exit code: 1 if there is any problem
+    "List what is missing, broken or doubtful in a dataset."
+    from pianoamt.corpus import check as check_corpus
+    from pianoamt.corpus import open_corpus
+
+    corpus = open_corpus(folder, layout.value)
+    with progress_bar("checking", quiet) as report:
+        result = check_corpus(corpus, jobs, quick, report)
+    for kind, problems in (("", result.problems), ("hint, ", result.hints)):
+        for problem in problems:
+            typer.echo(f"{kind}{problem.kind}: {problem.message}")
+    splits = ", ".join(f"{count} {name}" for name, (count, _) in corpus.hours().items())
+    found = f"{len(result.problems)} problems, {len(result.hints)} hints"
+    typer.echo(f"{corpus.layout}: {result.pieces} pieces ({splits}), {show_hours(result.seconds)} of sound, {found}")
+    return 1 if result.problems else 0
+
+# %% ../nbs/16_cli.ipynb #c085
+StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
+BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
+GammaOption = Annotated[float, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
+
+
+@app.command()
+@guarded
+def preprocess(
+    corpus: Dataset,  # recordings with notes
+    store: StoreFolder,  # where the features go
+    layout: LayoutOption = Layout.auto,  # of the dataset
+    bins_per_semitone: BinsOption = None,  # one by default
+    gamma: GammaOption = 0.0,  # of the transform
+    jobs: JobsOption = None,  # processes
+    quiet: QuietOption = False,  # no bar
+) -> int:  # exit code
+    "Compute features and targets of a dataset for training; may be stopped at any time and run again."
+    from pianoamt.corpus import open_corpus
+    from pianoamt.hcqt import HCQTConfig
+    from pianoamt.store import preprocess as preprocess_corpus
+
+    config = HCQTConfig(bins_per_semitone=tuple(bins_per_semitone or (1,)), gamma=gamma)
+    with progress_bar("preprocessing", quiet) as report:
+        result = preprocess_corpus(open_corpus(corpus, layout.value), store, config, jobs, report)
+    for line in result.failures:
+        typer.echo(f"pianoamt: {line}", err=True)
+    for line in result.rebuilt:
+        typer.echo(f"rebuilt {line}")
+    rate = f", {show_size(3600 * result.size / result.seconds)} an hour" if result.seconds else ""
+    size = f"{show_hours(result.seconds)}, {show_size(result.size)}{rate}"
+    typer.echo(f"{len(result.stored)} pieces stored ({size}), {result.kept} were there")
+    return exit_code(len(result.stored) + result.kept, len(result.failures))
+
+# %% ../nbs/16_cli.ipynb #c088
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -431,14 +581,13 @@ def train(
     config, material = read_recipe(recipe, str(data) if data else None)
     dataset = load_dataset(material, config.segment_frames, config.seed)
     trainer = Trainer(config, dataset, run, cpu=cpu)
-    if trainer.state.accelerator.is_main_process:
-        typer.echo(
-            f"step {trainer.state.step} of {config.steps}, in {trainer.state.accelerator.num_processes} processes, to {run}"
-        )
+    accelerator = trainer.state.accelerator
+    if accelerator.is_main_process:
+        typer.echo(f"step {trainer.state.step} of {config.steps}, in {accelerator.num_processes} processes, to {run}")
     trainer.run(report=typer.echo)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c076
+# %% ../nbs/16_cli.ipynb #c091
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
