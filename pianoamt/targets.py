@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'HOP', 'FRAMES_PER_SECOND', 'LOWEST_PITCH', 'KEYS', 'TARGET_RADIUS', 'Rolls', 'concat_rolls',
-           'add_triangles', 'fill_spans', 'pedal_roll', 'make_rolls', 'set_velocities']
+           'add_triangles', 'fill_spans', 'pedal_roll', 'set_velocities', 'make_rolls']
 
 # %% ../nbs/04_targets.ipynb #c002
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Rolls:
         "The frames from `start` to `stop`."
         return Rolls(**{field.name: getattr(self, field.name)[start:stop] for field in fields(self)})
 
-# %% ../nbs/04_targets.ipynb #c006
+# %% ../nbs/04_targets.ipynb #c008
 def concat_rolls(
     parts: Sequence[Rolls],  # consecutive pieces, at least one
 ) -> Rolls:  # all frames in order
@@ -55,7 +55,7 @@ def concat_rolls(
     names = [field.name for field in fields(Rolls)]
     return Rolls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
-# %% ../nbs/04_targets.ipynb #c008
+# %% ../nbs/04_targets.ipynb #c011
 def add_triangles(
     roll: npt.NDArray[np.float32],  # written in place, shape (frames, 88)
     times: npt.NDArray[np.float64],  # moments of the events, in frames
@@ -69,14 +69,14 @@ def add_triangles(
         inside = (frames >= 0) & (frames < len(roll)) & (heights > 0)
         np.maximum.at(roll, (frames[inside], keys[inside]), heights[inside].astype(np.float32))
 
-# %% ../nbs/04_targets.ipynb #c011
+# %% ../nbs/04_targets.ipynb #c014
 def fill_spans(
     roll: npt.NDArray[np.float32],  # written in place, shape (frames, 88)
     starts: npt.NDArray[np.float64],  # in frames
     ends: npt.NDArray[np.float64],  # in frames
     keys: npt.NDArray[np.intp],  # key of each, 0 to 87
 ) -> None:
-    "Set to 1 every frame whose centre lies within a span; the first frame of a span always counts."
+    "Set to 1 the frame nearest to each span's start and all later frames before its end."
     frames = len(roll)
     first = np.clip(np.round(starts), 0, frames).astype(int)
     last = np.clip(np.maximum(np.ceil(ends), np.round(starts) + 1), 0, frames).astype(int)
@@ -85,7 +85,7 @@ def fill_spans(
     np.add.at(steps, (last, keys), -1)
     np.maximum(roll, steps.cumsum(0)[:frames] > 0, out=roll, casting="unsafe")
 
-# %% ../nbs/04_targets.ipynb #c013
+# %% ../nbs/04_targets.ipynb #c017
 def pedal_roll(
     pedal: npt.NDArray,  # CC64 events, PEDAL_DTYPE
     start: float,  # seconds at the first frame
@@ -98,7 +98,21 @@ def pedal_roll(
     values = np.concatenate([pedal["value"], [0]])  # index -1, before any event, reads the 0 at the end
     return (values[latest] >= threshold).astype(np.float32)
 
-# %% ../nbs/04_targets.ipynb #c014
+# %% ../nbs/04_targets.ipynb #c020
+def set_velocities(
+    roll: npt.NDArray[np.float32],  # written in place, shape (frames, 88)
+    onsets: npt.NDArray[np.float64],  # in frames, ascending
+    keys: npt.NDArray[np.intp],  # key of each, 0 to 87
+    velocities: npt.NDArray,  # MIDI velocities 1 to 127
+    radius: float = TARGET_RADIUS,  # frames on either side of an onset
+) -> None:
+    "Write velocity / 127 around each onset; a later onset overwrites an earlier one."
+    for step in range(-int(radius), int(radius) + 2):
+        frames = np.floor(onsets).astype(int) + step
+        inside = (frames >= 0) & (frames < len(roll)) & (np.abs(frames - onsets) < radius)
+        roll[frames[inside], keys[inside]] = velocities[inside] / 127
+
+# %% ../nbs/04_targets.ipynb #c023
 def make_rolls(
     notes: npt.NDArray,  # key-down notes of the whole piece, NOTE_DTYPE
     pedal: npt.NDArray,  # CC64 events of the whole piece, PEDAL_DTYPE
@@ -107,7 +121,7 @@ def make_rolls(
 ) -> Rolls:  # the right answers for these frames
     "Targets of one segment of a piece."
     notes = cut_overlaps(notes)
-    sounding = extend_by_pedal(notes, pedal)  # nothing left to cut or merge: row for row the same notes
+    sounding = extend_by_pedal(notes, pedal)  # overlaps are cut already, so row for row these are the same notes
     near = (sounding["onset"] < start + (frames + 4) / FRAMES_PER_SECOND) & (
         np.maximum(sounding["offset"], notes["offset"]) > start - 4 / FRAMES_PER_SECOND
     )
@@ -122,17 +136,3 @@ def make_rolls(
     fill_spans(rolls["frame"], onsets, offsets, keys)
     set_velocities(rolls["velocity"], onsets, keys, held["velocity"])
     return Rolls(pedal=pedal_roll(pedal, start, frames), **rolls)
-
-# %% ../nbs/04_targets.ipynb #c016
-def set_velocities(
-    roll: npt.NDArray[np.float32],  # written in place, shape (frames, 88)
-    onsets: npt.NDArray[np.float64],  # in frames, ascending
-    keys: npt.NDArray[np.intp],  # key of each, 0 to 87
-    velocities: npt.NDArray,  # MIDI velocities 1 to 127
-    radius: float = TARGET_RADIUS,  # frames on either side of an onset
-) -> None:
-    "Write velocity / 127 around each onset; a later onset overwrites an earlier one."
-    for step in range(-int(radius), int(radius) + 2):
-        frames = np.floor(onsets).astype(int) + step
-        inside = (frames >= 0) & (frames < len(roll)) & (np.abs(frames - onsets) < radius)
-        roll[frames[inside], keys[inside]] = velocities[inside] / 127
