@@ -17,12 +17,12 @@ def harmonic_dilations(
     harmonics: int = 8,  # how many multiples, from 2 upwards
     rows_per_octave: int = 12,  # rows of the picture in an octave
 ) -> tuple[int, ...]:  # distances in rows, ascending
-    "Distance from a note to each of its overtones on a pitch axis (Wei et al. 2022, HPPNet)."
+    "Distance from a note to each of its harmonics on a pitch axis (Wei et al. 2022, HPPNet)."
     return tuple(round(rows_per_octave * math.log2(k)) for k in range(2, harmonics + 2))
 
 # %% ../nbs/06_hdconv.ipynb #c012
 class HDConv(nn.Module):
-    """Harmonic dilated convolution along the key axis; same height and width as its input."""
+    """Harmonic dilated convolution along the key axis; as many frames and keys as its input."""
 
     def __init__(
         self,
