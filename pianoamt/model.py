@@ -31,13 +31,13 @@ class ModelConfig:
     """Every dimension of the network."""
 
     hcqt: HCQTConfig = field(default_factory=lambda: HCQTConfig(bins_per_semitone=(3, 1), gamma=0.5))
-    stem_channels: int = 16  # after each of the stem's convolutions
-    stem_layers: int = 2  # 5 x 5 convolutions
-    channels: int = 48  # from HDConv to the LSTMs
+    stem_channels: int = 16  # channels after each of the stem's convolutions
+    stem_layers: int = 2  # how many convolutions of 5 frames x 5 keys
+    channels: int = 48  # channels from HDConv to the LSTMs
     dilations: tuple[int, ...] = harmonic_dilations(7)  # of HDConv, in rows
     frequency_dilations: tuple[int, ...] = (12, 24)  # of the DilatedFreqBlock's convolutions, in rows
-    time_layers: int = 2  # 5 x 1 convolutions
-    onset_hidden: int = 32  # hidden size of the onset LSTM, each direction
+    time_layers: int = 2  # how many convolutions of 5 frames x 1 key
+    onset_hidden: int = 32  # hidden size (numbers in the state) of the onset LSTM, each direction
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
@@ -174,7 +174,7 @@ class PedalHead(nn.Module):
         summary = torch.cat([states.mean(dim=1), states.amax(dim=1)], dim=-1)
         return self.out(self.lstm(summary)[0]).flatten(1)
 
-# %% ../nbs/07_model.ipynb #c022
+# %% ../nbs/07_model.ipynb #c024
 class PianoNet(nn.Module):
     """The whole network, from harmonic features to logits of the six rolls."""
 
@@ -222,14 +222,14 @@ class PianoNet(nn.Module):
             if isinstance(module, InstanceNorm):
                 module.settled = True
 
-# %% ../nbs/07_model.ipynb #c027
+# %% ../nbs/07_model.ipynb #c029
 def count_parameters(
     module: nn.Module,  # any module
 ) -> int:  # how many numbers training may change
     "Number of trainable parameters."
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
-# %% ../nbs/07_model.ipynb #c032
+# %% ../nbs/07_model.ipynb #c034
 FORMAT = "pianoamt-1"
 
 
@@ -240,7 +240,7 @@ class WeightsError(PianoamtError):
 def save_weights(
     model: PianoNet,  # the network
     path: str | Path,  # a .safetensors file, replaced in one step
-    info: dict[str, Any] | None = None,  # anything worth knowing: data, steps, scores; JSON-serialisable
+    info: dict[str, Any] | None = None,  # anything worth knowing: data, steps, scores; must fit into JSON
 ) -> None:
     "Write weights, config and notes on their origin to one file."
     metadata = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "info": json.dumps(info or {})}
@@ -248,7 +248,7 @@ def save_weights(
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
 
-# %% ../nbs/07_model.ipynb #c033
+# %% ../nbs/07_model.ipynb #c036
 def load_weights(
     path: str | Path,  # a file that `save_weights` made
     device: str = "cpu",  # where to put the network
