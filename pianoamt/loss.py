@@ -23,9 +23,9 @@ class PositiveWeights(nn.Module):
 
     def __init__(
         self,
-        power: float = 0.25,  # 0 weights nothing, 1 balances fully
-        highest: float = 4.0,  # clip the weights from 1 to this
-        momentum: float = 0.01,  # weight of one batch in the running average
+        power: float = 0.25,  # the exponent, 0 to 1: 0 weights nothing, 1 balances fully
+        highest: float = 4.0,  # weights are clipped to between 1 and this
+        momentum: float = 0.01,  # share of one batch in the running average, 0 to 1
     ) -> None:
         super().__init__()
         self.power, self.highest, self.momentum = power, highest, momentum
@@ -33,7 +33,7 @@ class PositiveWeights(nn.Module):
 
     def update(
         self,
-        targets: dict[str, Tensor],  # rolls of a batch
+        targets: dict[str, Tensor],  # rolls of a batch, each of shape (batch, frames, keys), values 0 to 1
     ) -> None:
         "Take one batch into the running share of positives."
         share = torch.stack([targets[name].mean() for name in BALANCED_HEADS])
@@ -44,7 +44,7 @@ class PositiveWeights(nn.Module):
         ratio = (1 - self.positives) / self.positives.clamp(min=1e-6)
         return dict(zip(BALANCED_HEADS, (ratio**self.power).clamp(1, self.highest).tolist(), strict=True))
 
-# %% ../nbs/08_loss.ipynb #c010
+# %% ../nbs/08_loss.ipynb #c012
 def velocity_loss(
     predicted: Tensor,  # velocity / 127, shape (batch, ...)
     target: Tensor,  # velocity / 127, same shape
@@ -54,7 +54,7 @@ def velocity_loss(
     error = (onset * (predicted - target) ** 2).flatten(1).sum(1)
     return error / onset.flatten(1).sum(1).clamp(min=1e-6)
 
-# %% ../nbs/08_loss.ipynb #c013
+# %% ../nbs/08_loss.ipynb #c015
 HEAD_SHARES = {"onset": 2.0, "frame": 1.0, "offset": 1.0, "release": 0.5, "velocity": 0.5, "pedal": 0.03}
 
 
