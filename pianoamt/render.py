@@ -27,8 +27,8 @@ class Region:
     tune: float  # cents to add for the stroke to be in tune
     start: int  # first sample in the pack's audio
     len: int  # number of samples
-    rms_db: float  # level of the first 0.4 s
-    pre_ms: float  # the attack lies this far behind `start`
+    rms_db: float  # level of the first 0.4 s: root mean square in dB of full scale
+    pre_ms: float  # the attack lies this many milliseconds after `start`
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PianoPack:
     name: str
     audio: npt.NDArray[np.float32]  # all strokes, mono
     regions: tuple[Region, ...]
-    layer_lovel: tuple[int, ...]  # lowest velocity of each layer, ascending
+    layer_lovel: tuple[int, ...]  # lowest MIDI velocity of each layer, ascending
     sample_rate: int = 16_000  # in Hz
 
     def nearest(
@@ -53,17 +53,17 @@ class PianoPack:
 
     def layer_db(
         self,
-        layer: int,  # velocity layer
-    ) -> float:  # median level of its strokes in dB
+        layer: int,  # velocity layer, 0 is the softest
+    ) -> float:  # median level of its strokes in dB of full scale
         "How loud a layer was recorded."
         return float(np.median([region.rms_db for region in self.regions if region.layer == layer]))
 
 # %% ../nbs/09_render.ipynb #c010
 def load_pack(
-    path: str | Path,  # the pack's .json; the audio lies beside it under the same stem
-    audio: npt.NDArray[np.float32],  # the decoded audio of the pack, mono at its sample rate
+    path: str | Path,  # the pack's .json
+    audio: npt.NDArray[np.float32],  # the pack's decoded audio, mono at its sample rate, shape (samples,)
 ) -> PianoPack:  # ready to render
-    "Put a pack together from its table and its decoded audio."
+    "Put a pack together from its table and its decoded audio; raises `PianoamtError` where they do not fit."
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
         regions = tuple(Region(**region) for region in table["regions"])
@@ -74,21 +74,21 @@ def load_pack(
         raise PianoamtError(f"{path}: its table and its audio do not belong together")
     return PianoPack(table["name"], audio, regions, lowest, table["sr"])
 
-# %% ../nbs/09_render.ipynb #c012
+# %% ../nbs/09_render.ipynb #c013
 @dataclass(frozen=True)
 class Voicing:
     """How an instrument is set up and miked; drawn anew for every training segment."""
 
     detune_cents: float = 0.0  # the whole piano against A4 = 440 Hz
-    stretch_cents: float = 0.0  # upper end sharp, lower end flat by this much, quadratically
+    stretch_cents: float = 0.0  # highest key sharp, lowest key flat by this much, quadratically in between
     key_cents: float = 0.0  # standard deviation of single keys' mistuning
-    velocity_db: float = 40.0  # decibels from velocity 12.7 to 127
-    layer_jitter: float = 0.0  # standard deviation added to a velocity before its layer is chosen
-    release_ms: float = 120.0  # time for a damped string to fall by 60 dB / 6.9, i.e. to 1/e
+    velocity_db: float = 40.0  # decibels that a tenfold MIDI velocity is louder
+    layer_jitter: float = 0.0  # MIDI velocities, standard deviation, added before a layer is chosen
+    release_ms: float = 120.0  # time for a damped string's amplitude to fall to 1/e, by 8.7 dB
     attack_ms: float = 0.0  # attacks sound this much later than their notes say
-    jitter_ms: float = 0.0  # standard deviation of single attacks
-    level_db: float = -18.0  # of a stroke at velocity 127, root mean square over 0.4 s
-    highest_damper: int = 88  # keys above this pitch have no damper and ring on
+    jitter_ms: float = 0.0  # standard deviation of single attacks' moments
+    level_db: float = -18.0  # a stroke at velocity 127: root mean square over 0.4 s, in dB of full scale
+    highest_damper: int = 88  # keys above this MIDI pitch have no damper and ring on
     seed: int = 0  # for the random parts
 
 
@@ -100,7 +100,7 @@ def key_tuning(
     scatter = np.random.default_rng(voicing.seed).standard_normal(128) * voicing.key_cents
     return voicing.detune_cents + voicing.stretch_cents * np.sign(position) * position**2 + scatter
 
-# %% ../nbs/09_render.ipynb #c015
+# %% ../nbs/09_render.ipynb #c016
 def play_note(
     pack: PianoPack,  # the instrument
     region: Region,  # the stroke to use
@@ -126,12 +126,12 @@ def play_note(
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
     return first, sound
 
-# %% ../nbs/09_render.ipynb #c018
+# %% ../nbs/09_render.ipynb #c019
 def render(
     notes: npt.NDArray,  # key-down notes, NOTE_DTYPE
     pedal: npt.NDArray,  # CC64 events, PEDAL_DTYPE
     pack: PianoPack,  # the instrument
-    voicing: Voicing | None = None,  # how it is set up; the default is well-tempered and dry
+    voicing: Voicing | None = None,  # how it is set up; the default is in tune, its attacks on time
     start: float = 0.0,  # seconds of the piece at which the excerpt begins
     seconds: float | None = None,  # length of the excerpt; the default reaches 2 s behind the last note
 ) -> npt.NDArray[np.float32]:  # mono at the pack's rate; levels as they come, above 1 where the music is loud
@@ -156,7 +156,7 @@ def render(
         out[first : first + len(sound)] += sound * np.float32(10 ** (gain_db / 20))
     return out
 
-# %% ../nbs/09_render.ipynb #c025
+# %% ../nbs/09_render.ipynb #c026
 def cut_to_direct(
     response: npt.NDArray[np.float32],  # impulse response as recorded
 ) -> npt.NDArray[np.float32]:  # from the direct sound on
@@ -189,13 +189,13 @@ def add_room(
     wet = signal.oaconvolve(audio, response)[: len(audio)].astype(np.float32)
     return wet * np.float32(np.sqrt((audio**2).mean() / max((wet**2).mean(), 1e-12)))
 
-# %% ../nbs/09_render.ipynb #c028
+# %% ../nbs/09_render.ipynb #c029
 def equalise(
     audio: npt.NDArray[np.float32],  # any sound
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # same length
-    "A random tilt of up to 4 dB an octave-decade and up to three peaks or dips of up to 8 dB, linear phase."
+    "A random tilt of up to 2 dB an octave and up to three peaks or dips of up to 8 dB, linear phase."
     frequency = np.fft.rfftfreq(512, 1 / rate)
     octaves = np.log2(np.maximum(frequency, 30) / 1000)
     gain_db = rng.uniform(-2, 2) * octaves
@@ -207,34 +207,34 @@ def equalise(
 
 
 def coloured_noise(
-    samples: int,  # length
+    samples: int,  # how many samples
     rng: np.random.Generator,  # source of randomness
 ) -> npt.NDArray[np.float32]:  # root mean square 1
-    "Noise whose power falls by 0 to 2 times 3 dB an octave: white to brown."
+    "Noise whose power falls by 0 to 6 dB an octave: white to brown."
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     spectrum *= np.maximum(np.arange(len(spectrum)), 10.0) ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum, samples)
     return (noise / max(float(np.sqrt((noise**2).mean())), 1e-9)).astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c030
+# %% ../nbs/09_render.ipynb #c032
 @dataclass(frozen=True)
 class Augmentation:
     """How badly a recording may be made; the probabilities and ranges of everything after the strings."""
 
     room: float = 0.7  # probability of a room
-    measured_room: float = 0.6  # of those, how many are measured rather than synthetic
+    measured_room: float = 0.6  # probability that a room is measured rather than synthetic, where there are any
     equalise: float = 0.7  # probability of a tilt and resonances
     noise: float = 0.6  # probability of added noise
-    noise_db: tuple[float, float] = (15.0, 60.0)  # signal-to-noise ratio
-    level_db: tuple[float, float] = (-40.0, -14.0)  # root mean square of the result
-    clip: float = 0.05  # probability of clipping
+    noise_db: tuple[float, float] = (15.0, 60.0)  # range of the signal-to-noise ratio in dB
+    level_db: tuple[float, float] = (-40.0, -14.0)  # range of the root mean square, in dB of full scale
+    clip: float = 0.05  # probability of clipping at 0.3 to 0.8 of the peak
 
 
 def augment(
     audio: npt.NDArray[np.float32],  # a rendered or recorded excerpt
     rng: np.random.Generator,  # source of randomness
     rooms: list[npt.NDArray[np.float32]],  # measured impulse responses, cut to the direct sound
-    config: Augmentation | None = None,  # how badly
+    config: Augmentation | None = None,  # probabilities and ranges; the default suits training
 ) -> npt.NDArray[np.float32]:  # same length, as a careless engineer would have recorded it
     "Room, equaliser, noise, level, clipping, each with its probability."
     config = config or Augmentation()
@@ -252,14 +252,14 @@ def augment(
     ceiling = rng.uniform(0.3, 0.8) * np.abs(audio).max() if rng.random() < config.clip else 1.0
     return np.clip(audio, -ceiling, ceiling).astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c035
+# %% ../nbs/09_render.ipynb #c037
 def vary_performance(
     notes: npt.NDArray,  # key-down notes of an excerpt, NOTE_DTYPE
     pedal: npt.NDArray,  # its CC64 events, PEDAL_DTYPE
     rng: np.random.Generator,  # source of randomness
     transpose: int = 5,  # semitones up or down at the most
-    tempo: float = 0.15,  # relative change of speed at the most
-    no_pedal: float = 0.1,  # probability of a performance without pedal
+    tempo: float = 0.15,  # relative change of speed at the most, 0.15 is 15 %
+    no_pedal: float = 0.1,  # probability of a performance without pedal, 0 to 1
 ) -> tuple[npt.NDArray, npt.NDArray]:  # new notes and pedal
     "Transpose, change tempo and dynamics, now and then leave out the pedal."
     notes, pedal = notes.copy(), pedal.copy()
