@@ -468,7 +468,7 @@ def rename(
         names = ", ".join(show_path(path.name) for path in clash[1:])
         typer.echo(f"pianoamt: {show_path(clash[0])}: would share its name with {names}; none was touched", err=True)
     verb = "would be renamed" if dry_run else "renamed"
-    typer.echo(f"{len(result.renamed)} files {verb}, {result.kept} already ended in .mid")
+    typer.echo(f"MIDI files {verb}: {len(result.renamed)}; ending in .mid already: {result.kept}")
     return exit_code(len(result.renamed) + result.kept, len(result.clashes))
 
 # %% ../nbs/16_cli.ipynb #c079
@@ -494,9 +494,8 @@ def resample(
     before, after = (sum(getattr(file, f"bytes_{when}") for file in result.files) for when in ("before", "after"))
     verb = "would be resampled" if dry_run else "resampled"
     size = f"{show_size(before)} before, {'about ' if dry_run else ''}{show_size(after)} after"
-    typer.echo(
-        f"{len(result.files)} files {verb} ({show_hours(result.seconds)}, {size}), {result.done_before} were done"
-    )
+    details = f" ({show_hours(result.seconds)}, {size})" if result.files else ""
+    typer.echo(f"recordings {verb}: {len(result.files)}{details}; done already: {result.done_before}")
     return exit_code(len(result.files) + result.done_before, len(result.failures))
 
 # %% ../nbs/16_cli.ipynb #c082
@@ -523,8 +522,8 @@ def check(
         for problem in problems:
             typer.echo(f"{kind}{problem.kind}: {problem.message}")
     splits = ", ".join(f"{count} {name}" for name, (count, _) in corpus.hours().items())
-    found = f"{len(result.problems)} problems, {len(result.hints)} hints"
-    typer.echo(f"{corpus.layout}: {result.pieces} pieces ({splits}), {show_hours(result.seconds)} of sound, {found}")
+    found = f"problems: {len(result.problems)}, hints: {len(result.hints)}"
+    typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
     return 1 if result.problems else 0
 
 # %% ../nbs/16_cli.ipynb #c085
@@ -558,7 +557,8 @@ def preprocess(
         typer.echo(f"rebuilt {line}")
     rate = f", {show_size(3600 * result.size / result.seconds)} an hour" if result.seconds else ""
     size = f"{show_hours(result.seconds)}, {show_size(result.size)}{rate}"
-    typer.echo(f"{len(result.stored)} pieces stored ({size}), {result.kept} were there")
+    details = f" ({size})" if result.stored else ""
+    typer.echo(f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}")
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
 # %% ../nbs/16_cli.ipynb #c088
