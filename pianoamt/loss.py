@@ -6,8 +6,6 @@
 __all__ = ['BALANCED_HEADS', 'HEAD_SHARES', 'PositiveWeights', 'velocity_loss', 'transcription_loss']
 
 # %% ../nbs/08_loss.ipynb #c002
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

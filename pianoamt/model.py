@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .hcqt import HCQT, HCQTConfig
+from .hcqt import HCQTConfig
 from .hdconv import HDConv, harmonic_dilations
 from .notes import PianoamtError, atomic_path
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, NoteDecoder, PedalDecoder
 from .notes import NOTE_DTYPE, PianoamtError, atomic_path, plot_roll, write_midi
-from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls, concat_rolls
+from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls
 
 if TYPE_CHECKING:
     import torch
