@@ -54,7 +54,7 @@ from pianoamt.notes import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# %% ../nbs/02_corpus.ipynb #c007
+# %% ../nbs/02_corpus.ipynb #c008
 AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".opus", ".ogg", ".oga", ".mp3", ".m4a", ".aac", ".wma")
 MIDI_SUFFIXES = (".mid", ".midi", ".smf", ".kar")
 
@@ -77,7 +77,7 @@ def dataset_files(
         found += [Path(place, name) for name in sorted(wanted)]
     return found
 
-# %% ../nbs/02_corpus.ipynb #c010
+# %% ../nbs/02_corpus.ipynb #c011
 def plan_renames(
     wanted: dict[str, str],  # the name that each file of a folder should have, by the name it has
 ) -> tuple[dict[str, str], list[list[str]]]:  # new names by old ones; groups of names that clash
@@ -90,7 +90,7 @@ def plan_renames(
     blocked = {name for group in clashes for name in group}
     return {old: new for old, new in changes.items() if old not in blocked}, clashes
 
-# %% ../nbs/02_corpus.ipynb #c013
+# %% ../nbs/02_corpus.ipynb #c014
 def _midi_name(
     path: Path,  # any file
 ) -> str:  # the name it should have
@@ -101,7 +101,7 @@ def _midi_name(
             return f"{path.stem}.mid" if file.read(4) == b"MThd" else path.name
     return f"{path.stem}.mid" if suffix in MIDI_SUFFIXES else path.name
 
-# %% ../nbs/02_corpus.ipynb #c014
+# %% ../nbs/02_corpus.ipynb #c015
 @dataclass(frozen=True)
 class RenameResult:
     """What became of the MIDI files of a dataset."""
@@ -128,7 +128,7 @@ def rename(
     kept = sum(file.suffix == ".mid" for file in files)
     return RenameResult(tuple(renamed), tuple(clashes), kept)
 
-# %% ../nbs/02_corpus.ipynb #c016
+# %% ../nbs/02_corpus.ipynb #c017
 def _move(
     old: Path,  # an existing file
     new: Path,  # its new name in the same folder
@@ -138,7 +138,7 @@ def _move(
         raise FileExistsError(errno.EEXIST, "another file bears this name", str(new))
     os.rename(old, new)
 
-# %% ../nbs/02_corpus.ipynb #c021
+# %% ../nbs/02_corpus.ipynb #c022
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -166,7 +166,7 @@ def _follow_parent() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
 
-# %% ../nbs/02_corpus.ipynb #c023
+# %% ../nbs/02_corpus.ipynb #c024
 def count_cores() -> int:  # at least 1
     "How many processor cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -200,7 +200,7 @@ def run_jobs(
         finally:
             pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/02_corpus.ipynb #c026
+# %% ../nbs/02_corpus.ipynb #c027
 _WIDE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than the 16 bits that are kept
 
 
@@ -213,7 +213,7 @@ def _is_resampled(
         return False
     return path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(path).subtype not in _WIDE
 
-# %% ../nbs/02_corpus.ipynb #c029
+# %% ../nbs/02_corpus.ipynb #c030
 _LOUDEST = 1.5  # of full scale: beyond it clipping would be heard
 
 
@@ -247,7 +247,7 @@ def _read_16_bit(
             samples, check = samples + len(block), zlib.crc32(block.astype("<i2").tobytes(), check)
     return samples, check
 
-# %% ../nbs/02_corpus.ipynb #c032
+# %% ../nbs/02_corpus.ipynb #c033
 def _write_checked(
     path: Path,  # the temporary file
     kind: str,  # "WAV" or "FLAC"
@@ -271,7 +271,7 @@ def _write_checked(
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
     return written[0] / SAMPLE_RATE
 
-# %% ../nbs/02_corpus.ipynb #c034
+# %% ../nbs/02_corpus.ipynb #c035
 def _new_name(
     path: Path,  # a recording
 ) -> Path:  # what it is called after resampling
@@ -297,7 +297,7 @@ def _comes_from(
     except (sf.SoundFileError, OSError):
         return False
 
-# %% ../nbs/02_corpus.ipynb #c036
+# %% ../nbs/02_corpus.ipynb #c037
 @dataclass(frozen=True)
 class Resampling:
     """One recording that is to be resampled, or has been."""
@@ -322,7 +322,7 @@ def resample_file(
         task.source.unlink(missing_ok=True)
     return Resampling(task.source, task.target, task.replace, seconds, task.bytes_before, size)
 
-# %% ../nbs/02_corpus.ipynb #c037
+# %% ../nbs/02_corpus.ipynb #c038
 _TAGS = ("title", "artist", "album", "date", "copyright", "license")
 
 
@@ -341,7 +341,7 @@ def _tags(
         tags["comment"] = _origin(source)
     return tags
 
-# %% ../nbs/02_corpus.ipynb #c040
+# %% ../nbs/02_corpus.ipynb #c041
 def plot_spectrogram(
     audio: npt.NDArray[np.floating],  # mono samples, shape (samples,)
     sample_rate: int,  # Hz
@@ -359,7 +359,7 @@ def plot_spectrogram(
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c043
+# %% ../nbs/02_corpus.ipynb #c044
 @contextlib.contextmanager
 def sole_worker(
     folder: Path,  # a folder that is going to be changed
@@ -396,7 +396,7 @@ def _lock(
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-# %% ../nbs/02_corpus.ipynb #c046
+# %% ../nbs/02_corpus.ipynb #c047
 def _plan_file(
     source: Path,  # a recording
     target: Path,  # what it is to become
@@ -435,7 +435,7 @@ def _expected_size(
     "How large a file will be: two bytes a sample, of which FLAC needs about 55 %."
     return round(44 + seconds * SAMPLE_RATE * (2 if target.suffix.lower() == ".wav" else 1.1))
 
-# %% ../nbs/02_corpus.ipynb #c047
+# %% ../nbs/02_corpus.ipynb #c048
 def _plan_folder(
     folder: Path,  # a dataset
     to: Path | None,  # where copies go; None replaces the files
@@ -457,7 +457,7 @@ def _plan_folder(
             done += task is None
     return tasks, done, failures
 
-# %% ../nbs/02_corpus.ipynb #c050
+# %% ../nbs/02_corpus.ipynb #c051
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Report = Callable[[float], None]  # called with the share of the work that is done, 0..1
 
@@ -480,7 +480,7 @@ class ResampleResult:
         "By how much they shrank."
         return sum(file.bytes_before - file.bytes_after for file in self.files)
 
-# %% ../nbs/02_corpus.ipynb #c051
+# %% ../nbs/02_corpus.ipynb #c052
 def _work_through(
     work: Callable[[Any], Any],  # what to do with a task
     tasks: Sequence[Any],  # longest first
@@ -500,7 +500,7 @@ def _work_through(
             if progress:
                 progress(finished / total)
 
-# %% ../nbs/02_corpus.ipynb #c052
+# %% ../nbs/02_corpus.ipynb #c053
 def resample(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     to: str | os.PathLike[str] | None = None,  # folder for a copy; None replaces the recordings
@@ -531,7 +531,7 @@ def resample(
                 files.append(outcome)
     return ResampleResult(tuple(files), done, tuple(failures))
 
-# %% ../nbs/02_corpus.ipynb #c053
+# %% ../nbs/02_corpus.ipynb #c054
 def _finish_file(
     task: Resampling,  # from the plan
 ) -> Resampling:  # what was done
@@ -562,7 +562,7 @@ def _copy_companions(
             with atomic_path(target) as temp:
                 shutil.copyfile(source, temp)
 
-# %% ../nbs/02_corpus.ipynb #c069
+# %% ../nbs/02_corpus.ipynb #c070
 @dataclass(frozen=True)
 class Piece:
     """One row of a corpus: a recording and its notes."""
@@ -589,7 +589,7 @@ class Piece:
             return _open_pack(self.midi).performance(self.row)
         return read_midi(self.midi) if self.has_pedal else Performance(read_tsv(self.midi), make_pedal())
 
-# %% ../nbs/02_corpus.ipynb #c071
+# %% ../nbs/02_corpus.ipynb #c072
 @dataclass(frozen=True)
 class MidiPack:
     """Many performances in a few arrays."""
@@ -621,7 +621,7 @@ class MidiPack:
         notes = notes[keep]
         return Performance(notes[np.lexsort((notes["pitch"], notes["onset"]))], pedal)
 
-# %% ../nbs/02_corpus.ipynb #c072
+# %% ../nbs/02_corpus.ipynb #c073
 PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
 
 
@@ -639,7 +639,7 @@ def load_midi_pack(
 
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
-# %% ../nbs/02_corpus.ipynb #c075
+# %% ../nbs/02_corpus.ipynb #c076
 def _by_stem(
     folder: Path,  # a dataset
     suffixes: Sequence[str],  # the first one wins where files differ only in their ending
@@ -657,7 +657,7 @@ def _key(
     "Forget the ending, the case and the encoding of accents."
     return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
 
-# %% ../nbs/02_corpus.ipynb #c076
+# %% ../nbs/02_corpus.ipynb #c077
 _NOTE_SUFFIXES = (*MIDI_SUFFIXES, ".tsv")
 
 
@@ -677,7 +677,7 @@ def _pairs(
     pairs += [(path, None) for path in sounds.values()] + [(None, path) for path in notes.values()]
     return sorted(pairs, key=lambda pair: str(pair[0] or pair[1]))
 
-# %% ../nbs/02_corpus.ipynb #c079
+# %% ../nbs/02_corpus.ipynb #c080
 def split_by_hash(
     name: str,  # of the piece, without folder and ending; case does not count
     test: float = 0.1,  # share of the test set, 0..1
@@ -688,7 +688,7 @@ def split_by_hash(
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < test else "validation" if number < test + validation else "train"
 
-# %% ../nbs/02_corpus.ipynb #c082
+# %% ../nbs/02_corpus.ipynb #c083
 _MAESTRO = ("canonical_composer", "canonical_title", "split", "midi_filename", "audio_filename", "duration")
 _MAESTRO_LISTS = ("maestro-v*.csv", "maestro-v*.json", "*/maestro-v*.csv", "*/maestro-v*.json")
 
@@ -716,7 +716,7 @@ def _maestro_rows(
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise PianoamtError(f"{show_path(path)}: not a MAESTRO list ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/02_corpus.ipynb #c084
+# %% ../nbs/02_corpus.ipynb #c085
 def _maestro_pieces(
     folder: Path,  # MAESTRO's folder
 ) -> Iterator[Piece]:  # in the order of the list
@@ -728,7 +728,7 @@ def _maestro_pieces(
         name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
-# %% ../nbs/02_corpus.ipynb #c086
+# %% ../nbs/02_corpus.ipynb #c087
 _MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
 
 
@@ -758,7 +758,7 @@ def _maps_pieces(
         split = "test" if piano.startswith("ENSTDk") else "excluded" if title in tested else "train"
         yield _plain_piece(folder, audio, midi, split, title=title)
 
-# %% ../nbs/02_corpus.ipynb #c089
+# %% ../nbs/02_corpus.ipynb #c090
 def _smd_pieces(
     folder: Path,  # the Saarland Music Data
 ) -> Iterator[Piece]:  # in order of their names
@@ -779,7 +779,7 @@ def _folder_pieces(
         title = (audio or midi or folder).stem
         yield _plain_piece(folder, audio, midi, split_by_hash(title), title=title)
 
-# %% ../nbs/02_corpus.ipynb #c091
+# %% ../nbs/02_corpus.ipynb #c092
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
@@ -806,7 +806,7 @@ def _pack_pieces(
             piece = str(PurePosixPath(name).with_suffix(""))
             yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
 
-# %% ../nbs/02_corpus.ipynb #c094
+# %% ../nbs/02_corpus.ipynb #c095
 @dataclass(frozen=True)
 class Corpus:
     """A dataset as one table."""
@@ -857,7 +857,7 @@ class Corpus:
         "Packs of performances without recordings."
         return cls(Path(folder), "packs", tuple(_pack_pieces(Path(folder))))
 
-# %% ../nbs/02_corpus.ipynb #c095
+# %% ../nbs/02_corpus.ipynb #c096
 LAYOUTS = ("maestro", "maps", "smd", "packs", "folder")
 
 
@@ -889,7 +889,7 @@ def open_corpus(
         raise PianoamtError(f"{show_path(folder)}: holds no recordings and no MIDI files")
     return corpus
 
-# %% ../nbs/02_corpus.ipynb #c100
+# %% ../nbs/02_corpus.ipynb #c101
 def plot_splits(
     corpus: Corpus,  # a table of pieces
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -906,7 +906,7 @@ def plot_splits(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c103
+# %% ../nbs/02_corpus.ipynb #c104
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong with a piece."""
@@ -931,7 +931,7 @@ def compare_lengths(
     elif len(notes) and seconds > 1.05 * last + 5:
         yield "length mismatch", f"the recording goes on until {seconds:.2f} s, but the last note ends at {last:.2f} s"
 
-# %% ../nbs/02_corpus.ipynb #c106
+# %% ../nbs/02_corpus.ipynb #c107
 def _missing_bytes(
     path: Path,  # a sound file
 ) -> int:  # bytes that a WAV file's header promises and the file does not have
@@ -966,7 +966,7 @@ def _check_audio(
         problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
 
-# %% ../nbs/02_corpus.ipynb #c108
+# %% ../nbs/02_corpus.ipynb #c109
 def _only_drums(
     path: Path,  # a MIDI file without piano notes
 ) -> bool:  # whether it has notes on channel 10
@@ -992,7 +992,7 @@ def _check_midi(
     content = [np.round(notes["onset"] * 200).astype("<i8"), notes["pitch"], notes["velocity"]]
     return [], performance, hashlib.sha256(b"".join(part.tobytes() for part in content)).hexdigest()
 
-# %% ../nbs/02_corpus.ipynb #c110
+# %% ../nbs/02_corpus.ipynb #c111
 @dataclass(frozen=True)
 class _Finding:
     """What was found out about one piece."""
@@ -1026,7 +1026,7 @@ def _examine(
         ]
     return _Finding(piece, problems, seconds, sound, notes)
 
-# %% ../nbs/02_corpus.ipynb #c112
+# %% ../nbs/02_corpus.ipynb #c113
 def _duplicates(
     findings: Sequence[_Finding],  # of all pieces
 ) -> tuple[list[Problem], list[Problem]]:  # problems and hints
@@ -1052,7 +1052,7 @@ def _duplicates(
                 found[-1].append(Problem(group[0].id, "duplicate across splits", f"{what} in several splits: {text}"))
     return found[0] + found[1], found[2]
 
-# %% ../nbs/02_corpus.ipynb #c113
+# %% ../nbs/02_corpus.ipynb #c114
 @dataclass(frozen=True)
 class CheckResult:
     """What a look at every piece brought to light."""

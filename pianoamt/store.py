@@ -37,7 +37,7 @@ from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# %% ../nbs/05_store.ipynb #c009
+# %% ../nbs/05_store.ipynb #c010
 def store_columns(
     config: HCQTConfig,  # of the transform
 ) -> int:  # numbers in a row of the store
@@ -56,7 +56,7 @@ def measure_bins(
     levels = [20 * torch.log10(each(samples)[0] + floor) for each in transform.transforms]
     return ((torch.cat(levels, dim=-1) + 60) / 20).half().numpy()
 
-# %% ../nbs/05_store.ipynb #c010
+# %% ../nbs/05_store.ipynb #c011
 def stack_bins(
     bins: Tensor,  # rows of the store, shape (batch, frames, columns)
     config: HCQTConfig,  # that they were made with
@@ -70,7 +70,7 @@ def stack_bins(
     ]
     return torch.cat(views, dim=1)
 
-# %% ../nbs/05_store.ipynb #c014
+# %% ../nbs/05_store.ipynb #c015
 def stream_bins(
     blocks: Iterable[npt.NDArray[np.float32]],  # consecutive pieces of a recording at 16 kHz
     transform: HCQT,  # what to compute
@@ -96,7 +96,7 @@ def _and_none(
     yield from blocks
     yield None
 
-# %% ../nbs/05_store.ipynb #c017
+# %% ../nbs/05_store.ipynb #c018
 ROLLS = tuple(item.name for item in fields(Rolls))
 TARGET_COLUMNS = 5 * KEYS + 1
 LEVELS = 127  # int8 value of a target of 1
@@ -117,7 +117,7 @@ def split_rolls(
     parts = {name: columns[:, place * KEYS : (place + 1) * KEYS] for place, name in enumerate(ROLLS)}
     return Rolls(**{**parts, "pedal": columns[:, -1]})
 
-# %% ../nbs/05_store.ipynb #c022
+# %% ../nbs/05_store.ipynb #c023
 ENTRY_DTYPE = np.dtype([("frame", "<u4"), ("column", "<u2"), ("value", "i1")])
 
 
@@ -151,7 +151,7 @@ def read_entries(
     columns.reshape(-1)[places] = part["value"] * np.float32(1 / LEVELS)
     return split_rolls(columns)
 
-# %% ../nbs/05_store.ipynb #c027
+# %% ../nbs/05_store.ipynb #c028
 STORE_FORMAT, STORE_VERSION = "pianoamt-store", 1
 
 
@@ -187,7 +187,7 @@ class StoredPiece:
         "Length of the piece."
         return self.bins.rows
 
-# %% ../nbs/05_store.ipynb #c028
+# %% ../nbs/05_store.ipynb #c029
 def store_parameters(
     config: HCQTConfig,  # of the transform
 ) -> dict[str, Any]:  # everything that the stored numbers depend on
@@ -213,7 +213,7 @@ def write_manifest(
     with atomic_path(folder / "manifest.json") as temp:
         temp.write_text(json.dumps({**store_parameters(config), "pieces": lines}, indent=1), encoding="utf-8")
 
-# %% ../nbs/05_store.ipynb #c029
+# %% ../nbs/05_store.ipynb #c030
 def read_manifest(
     folder: Path,  # of the store
 ) -> tuple[HCQTConfig, dict[str, StoredPiece]]:  # the transform; pieces by their ids
@@ -240,7 +240,7 @@ def read_manifest(
         )
     return config, pieces
 
-# %% ../nbs/05_store.ipynb #c032
+# %% ../nbs/05_store.ipynb #c033
 def _piece_path(
     folder: Path,  # of the store
     piece: str,  # id of the piece
@@ -275,7 +275,7 @@ def _checksum(
             check = zlib.crc32(block, check)
     return check
 
-# %% ../nbs/05_store.ipynb #c033
+# %% ../nbs/05_store.ipynb #c034
 @dataclass(frozen=True)
 class _Task:
     """A piece that is to be put into a store."""
@@ -320,7 +320,7 @@ def store_piece(
     about = (piece.id, piece.split, piece.composer, piece.title, (len(bins) - 1) / FRAMES_PER_SECOND, piece.has_pedal)
     return StoredPiece(*about, stamp, bins_file, entries_file)
 
-# %% ../nbs/05_store.ipynb #c036
+# %% ../nbs/05_store.ipynb #c037
 _FORMS = {"bins": np.dtype("<f2"), "entries": ENTRY_DTYPE}
 
 
@@ -376,7 +376,7 @@ def _find_damage(
         lines = pool.map(lambda piece: _damage(folder, piece, columns, thorough), pieces)
         return {piece.id: line for piece, line in zip(pieces, lines, strict=True) if line}
 
-# %% ../nbs/05_store.ipynb #c039
+# %% ../nbs/05_store.ipynb #c040
 @dataclass
 class PreprocessResult:
     """What became of the pieces of a corpus."""
@@ -396,7 +396,7 @@ class PreprocessResult:
         "Bytes that this run has stored."
         return sum(piece.bins.size + piece.entries.size for piece in self.stored)
 
-# %% ../nbs/05_store.ipynb #c040
+# %% ../nbs/05_store.ipynb #c041
 def _open_manifest(
     folder: Path,  # of the store
     config: HCQTConfig,  # that is wanted
@@ -428,7 +428,7 @@ def _unchanged(
     except OSError:
         return False
 
-# %% ../nbs/05_store.ipynb #c041
+# %% ../nbs/05_store.ipynb #c042
 def preprocess(
     corpus: Corpus,  # recordings with notes
     folder: str | os.PathLike[str],  # of the store; made, or extended
@@ -466,7 +466,7 @@ def preprocess(
             write_manifest(store, config, lines.values())
     return result
 
-# %% ../nbs/05_store.ipynb #c044
+# %% ../nbs/05_store.ipynb #c045
 def plot_sizes(
     sizes: dict[str, dict[str, float]],  # parts of each layout, MB an hour
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -488,7 +488,7 @@ def plot_sizes(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/05_store.ipynb #c055
+# %% ../nbs/05_store.ipynb #c056
 class FeatureStore:
     """Stored features and targets of many pieces."""
 
@@ -534,7 +534,7 @@ class FeatureStore:
             rows = np.pad(rows, ((0, frames - len(rows)), (0, 0)), constant_values=silence)
         return rows, read_entries(self.array(piece, "entries"), start, frames)
 
-# %% ../nbs/05_store.ipynb #c058
+# %% ../nbs/05_store.ipynb #c059
 def plot_segment(
     rows: npt.NDArray[np.float16],  # of the store, shape (frames, columns)
     rolls: Rolls,  # their targets
@@ -554,7 +554,7 @@ def plot_segment(
     axes[-1].set(xlabel="time (s)")
     return axes
 
-# %% ../nbs/05_store.ipynb #c061
+# %% ../nbs/05_store.ipynb #c062
 class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     """An endless numbered series of random segments of stored pieces."""
 
@@ -598,7 +598,7 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
         return {"bins": torch.from_numpy(rows), "known": known, **tensors}
 
-# %% ../nbs/05_store.ipynb #c064
+# %% ../nbs/05_store.ipynb #c065
 class EpochSampler(torch.utils.data.Sampler[int]):
     """Numbers of segments: a fresh range every epoch, shared out among the training processes."""
 
