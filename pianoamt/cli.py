@@ -576,11 +576,13 @@ def train(
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is a GPU.")] = False,
 ) -> int:  # exit code
     "Train a network from a recipe; RUN/weights.safetensors is what `transcribe --weights` takes."
-    from pianoamt.train import Trainer, load_dataset, read_recipe
+    from pianoamt.train import Trainer, load_dataset, open_store, read_recipe
 
     config, material = read_recipe(recipe, str(data) if data else None)
-    dataset = load_dataset(material, config.segment_frames, config.seed)
-    trainer = Trainer(config, dataset, run, cpu=cpu)
+    if material.store:
+        trainer = Trainer(config, open_store(material.store, config), run, cpu=cpu)
+    else:
+        trainer = Trainer(config, load_dataset(material, config.segment_frames, config.seed), run, cpu=cpu)
     accelerator = trainer.state.accelerator
     if accelerator.is_main_process:
         typer.echo(f"step {trainer.state.step} of {config.steps}, in {accelerator.num_processes} processes, to {run}")

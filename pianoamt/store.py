@@ -30,7 +30,6 @@ from torch import Tensor
 from .audio import read_blocks
 from .corpus import Corpus, Piece, Report, _one_line, _work_through, choose_jobs, count_cores, sole_worker
 from .hcqt import HCQT, HCQTConfig, stack_harmonics
-from .loss import HEAD_SHARES
 from .notes import Performance, PianoamtError, atomic_path, show_path
 from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
 
@@ -594,7 +593,7 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         piece, start = self.place(number)
         rows, rolls = self.store.segment(piece, start, self.frames)
         unknown = () if self.store.pieces[piece].has_pedal else ("frame", "offset", "pedal")
-        known = torch.tensor([float(name not in unknown) for name in HEAD_SHARES])
+        known = torch.tensor([float(name not in unknown) for name in ROLLS])
         tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
         return {"bins": torch.from_numpy(rows), "known": known, **tensors}
 
