@@ -1,4 +1,7 @@
-"""Render the demo recording: the opening of Bach's Prelude in C major, BWV 846, on a sampled piano: `python tools/demo.py PACK.json`."""
+"""Render the demo recording, the opening of Bach's Prelude in C major, on a sampled piano.
+
+Run it as `python tools/demo.py PACK.json`.
+"""
 
 import argparse
 from pathlib import Path
@@ -52,9 +55,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pack", type=Path, help="the .json of a sampled piano, its audio beside it")
     pack_path = parser.parse_args().pack
-    audio, _ = sf.read(next(path for path in pack_path.parent.glob(pack_path.stem + ".*") if path != pack_path), dtype="float32")
+    audio, _ = sf.read(
+        next(path for path in pack_path.parent.glob(pack_path.stem + ".*") if path != pack_path), dtype="float32"
+    )
     notes, pedal = performance()
-    dry = render(notes, pedal, load_pack(pack_path, audio), Voicing(stretch_cents=4, key_cents=1.5, release_ms=90, attack_ms=4, seed=1))
+    dry = render(
+        notes,
+        pedal,
+        load_pack(pack_path, audio),
+        Voicing(stretch_cents=4, key_cents=1.5, release_ms=90, attack_ms=4, seed=1),
+    )
     room = synthetic_room(np.random.default_rng(11))
     wet = add_room(dry, room)
     hiss = np.random.default_rng(0).standard_normal(len(wet)).astype(np.float32)
