@@ -529,7 +529,7 @@ def check(
 # %% ../nbs/16_cli.ipynb #c085
 StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
 BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
-GammaOption = Annotated[float, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
+GammaOption = Annotated[float | None, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
 
 
 @app.command()
@@ -538,17 +538,19 @@ def preprocess(
     corpus: Dataset,  # recordings with notes
     store: StoreFolder,  # where the features go
     layout: LayoutOption = Layout.auto,  # of the dataset
-    bins_per_semitone: BinsOption = None,  # one by default
-    gamma: GammaOption = 0.0,  # of the transform
+    bins_per_semitone: BinsOption = None,  # as the default network by default
+    gamma: GammaOption = None,  # of the transform; the default network's, or 0 where bins are given
     jobs: JobsOption = None,  # processes
     quiet: QuietOption = False,  # no bar
 ) -> int:  # exit code
     "Compute features and targets of a dataset for training; may be stopped at any time and run again."
     from pianoamt.corpus import open_corpus
     from pianoamt.hcqt import HCQTConfig
+    from pianoamt.model import ModelConfig
     from pianoamt.store import preprocess as preprocess_corpus
 
-    config = HCQTConfig(bins_per_semitone=tuple(bins_per_semitone or (1,)), gamma=gamma)
+    usual = HCQTConfig(bins_per_semitone=tuple(bins_per_semitone)) if bins_per_semitone else ModelConfig().hcqt
+    config = usual if gamma is None else replace(usual, gamma=gamma)
     with progress_bar("preprocessing", quiet) as report:
         result = preprocess_corpus(open_corpus(corpus, layout.value), store, config, jobs, report)
     for line in result.failures:
