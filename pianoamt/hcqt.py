@@ -156,7 +156,7 @@ class CQT(nn.Module):
             octaves.append(torch.hypot(real, imag))
         return torch.cat(octaves[::-1], dim=-1)
 
-# %% ../nbs/03_hcqt.ipynb #c039
+# %% ../nbs/03_hcqt.ipynb #c041
 @dataclass(frozen=True)
 class HCQTConfig:
     """What the network sees; saved with every file of weights."""
@@ -190,7 +190,7 @@ class HCQTConfig:
         "Frames in a second of sound."
         return self.sample_rate / self.hop
 
-# %% ../nbs/03_hcqt.ipynb #c044
+# %% ../nbs/03_hcqt.ipynb #c046
 def stack_harmonics(
     bins: Tensor,  # one transform, shape (batch, frames, semitones * bins_per_semitone)
     bins_per_semitone: int,  # bins in each semitone
@@ -203,7 +203,7 @@ def stack_harmonics(
     views = [semitones[:, :, first + shift : first + shift + keys] for shift in shifts]
     return torch.cat(views, dim=-1).permute(0, 3, 1, 2)
 
-# %% ../nbs/03_hcqt.ipynb #c047
+# %% ../nbs/03_hcqt.ipynb #c049
 class HCQT(nn.Module):
     """Log-magnitude harmonic constant-Q transform: `(batch, samples)` to `(batch, channels, frames, keys)`."""
 
@@ -237,7 +237,7 @@ class HCQT(nn.Module):
                 views.append(stack_harmonics((level + 60) / 20, bins, self.config.shifts, self.config.keys))
         return torch.cat(views, dim=1)
 
-# %% ../nbs/03_hcqt.ipynb #c050
+# %% ../nbs/03_hcqt.ipynb #c052
 def plot_hcqt(
     features: Tensor,  # one recording's features, shape (channels, frames, keys)
     channel: int = 1,  # which channel to draw; 1 is the key itself in the default configuration
