@@ -30,7 +30,7 @@ class Region:
     rms_db: float  # level of the first 0.4 s: root mean square in dB of full scale
     pre_ms: float  # the attack lies this many milliseconds after `start`
 
-
+# %% ../nbs/09_render.ipynb #c008
 @dataclass(frozen=True)
 class PianoPack:
     """All strokes of one sampled piano."""
@@ -58,7 +58,7 @@ class PianoPack:
         "How loud a layer was recorded."
         return float(np.median([region.rms_db for region in self.regions if region.layer == layer]))
 
-# %% ../nbs/09_render.ipynb #c010
+# %% ../nbs/09_render.ipynb #c013
 def load_pack(
     path: str | Path,  # the pack's .json
     audio: npt.NDArray[np.float32],  # the pack's decoded audio, mono at its sample rate, shape (samples,)
@@ -74,7 +74,7 @@ def load_pack(
         raise PianoamtError(f"{path}: its table and its audio do not belong together")
     return PianoPack(table["name"], audio, regions, lowest, table["sr"])
 
-# %% ../nbs/09_render.ipynb #c013
+# %% ../nbs/09_render.ipynb #c016
 @dataclass(frozen=True)
 class Voicing:
     """How an instrument is set up and miked; drawn anew for every training segment."""
@@ -100,7 +100,7 @@ def key_tuning(
     scatter = np.random.default_rng(voicing.seed).standard_normal(128) * voicing.key_cents
     return voicing.detune_cents + voicing.stretch_cents * np.sign(position) * position**2 + scatter
 
-# %% ../nbs/09_render.ipynb #c016
+# %% ../nbs/09_render.ipynb #c019
 def play_note(
     pack: PianoPack,  # the instrument
     region: Region,  # the stroke to use
@@ -126,7 +126,7 @@ def play_note(
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
     return first, sound
 
-# %% ../nbs/09_render.ipynb #c019
+# %% ../nbs/09_render.ipynb #c022
 def render(
     notes: npt.NDArray,  # key-down notes, NOTE_DTYPE
     pedal: npt.NDArray,  # CC64 events, PEDAL_DTYPE
@@ -156,7 +156,7 @@ def render(
         out[first : first + len(sound)] += sound * np.float32(10 ** (gain_db / 20))
     return out
 
-# %% ../nbs/09_render.ipynb #c026
+# %% ../nbs/09_render.ipynb #c029
 def cut_to_direct(
     response: npt.NDArray[np.float32],  # impulse response as recorded
 ) -> npt.NDArray[np.float32]:  # from the direct sound on
@@ -189,7 +189,7 @@ def add_room(
     wet = signal.oaconvolve(audio, response)[: len(audio)].astype(np.float32)
     return wet * np.float32(np.sqrt((audio**2).mean() / max((wet**2).mean(), 1e-12)))
 
-# %% ../nbs/09_render.ipynb #c029
+# %% ../nbs/09_render.ipynb #c032
 def equalise(
     audio: npt.NDArray[np.float32],  # any sound
     rng: np.random.Generator,  # source of randomness
@@ -216,7 +216,7 @@ def coloured_noise(
     noise = np.fft.irfft(spectrum, samples)
     return (noise / max(float(np.sqrt((noise**2).mean())), 1e-9)).astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c032
+# %% ../nbs/09_render.ipynb #c035
 @dataclass(frozen=True)
 class Augmentation:
     """How badly a recording may be made; the probabilities and ranges of everything after the strings."""
@@ -229,7 +229,7 @@ class Augmentation:
     level_db: tuple[float, float] = (-40.0, -14.0)  # range of the root mean square, in dB of full scale
     clip: float = 0.05  # probability of clipping at 0.3 to 0.8 of the peak
 
-
+# %% ../nbs/09_render.ipynb #c038
 def augment(
     audio: npt.NDArray[np.float32],  # a rendered or recorded excerpt
     rng: np.random.Generator,  # source of randomness
@@ -252,7 +252,7 @@ def augment(
     ceiling = rng.uniform(0.3, 0.8) * np.abs(audio).max() if rng.random() < config.clip else 1.0
     return np.clip(audio, -ceiling, ceiling).astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c037
+# %% ../nbs/09_render.ipynb #c043
 def vary_performance(
     notes: npt.NDArray,  # key-down notes of an excerpt, NOTE_DTYPE
     pedal: npt.NDArray,  # its CC64 events, PEDAL_DTYPE
@@ -273,7 +273,7 @@ def vary_performance(
     notes["velocity"] = np.clip(np.round(curve), 1, 127)
     return notes, pedal[:0] if rng.random() < no_pedal else pedal
 
-
+# %% ../nbs/09_render.ipynb #c046
 def draw_voicing(
     rng: np.random.Generator,  # source of randomness
 ) -> Voicing:  # a random instrument

@@ -275,7 +275,7 @@ class TrainConfig:
         "The step from which on the rate falls and the normalisation is settled."
         return round(self.steps * (1 - self.decay_share))
 
-
+# %% ../nbs/10_train.ipynb #c027
 def learning_rate_at(
     step: int,  # from 0 on
     config: TrainConfig,  # the run
@@ -285,7 +285,7 @@ def learning_rate_at(
     fall = min(1.0, (config.steps - step) / max(1, config.steps - config.settle_step))
     return config.learning_rate * min(rise, max(fall, 0.0))
 
-# %% ../nbs/10_train.ipynb #c027
+# %% ../nbs/10_train.ipynb #c030
 def make_optimizer(
     model: nn.Module,  # the network
     config: TrainConfig,  # the run
@@ -296,7 +296,7 @@ def make_optimizer(
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
-# %% ../nbs/10_train.ipynb #c029
+# %% ../nbs/10_train.ipynb #c032
 @torch.no_grad()
 def update_average(
     average: nn.Module,  # changed in place
@@ -311,7 +311,7 @@ def update_average(
     for kept, latest in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(latest)
 
-# %% ../nbs/10_train.ipynb #c032
+# %% ../nbs/10_train.ipynb #c035
 class TrainingState:
     """What a run consists of between two steps."""
 
@@ -339,7 +339,7 @@ class TrainingState:
         "The parts that hold tensors of their own."
         return {"model": self.network, "average": self.average, "balance": self.balance}
 
-# %% ../nbs/10_train.ipynb #c035
+# %% ../nbs/10_train.ipynb #c038
 def pack_state(
     state: TrainingState,  # a run
 ) -> dict[str, Tensor]:  # one flat dictionary
@@ -366,7 +366,7 @@ def unpack_state(
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
     state.step = int(table["step"])
 
-# %% ../nbs/10_train.ipynb #c038
+# %% ../nbs/10_train.ipynb #c041
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -396,7 +396,7 @@ def resume_run(
             reason = str(error).splitlines()[0]
             raise PianoamtError(f"{folder / CHECKPOINT}: not a checkpoint of this recipe ({reason})") from error
 
-# %% ../nbs/10_train.ipynb #c041
+# %% ../nbs/10_train.ipynb #c044
 def segment_numbers(
     config: TrainConfig,  # the run
     step: int,  # the next step
@@ -419,7 +419,7 @@ def load_batches(
     for batch in torch.utils.data.DataLoader(dataset, batch_sampler=numbers, num_workers=config.workers):
         yield {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
 
-# %% ../nbs/10_train.ipynb #c044
+# %% ../nbs/10_train.ipynb #c047
 def compute_features(
     state: TrainingState,  # the run
     batch: dict[str, Tensor],  # with `audio`, or with `bins` from a store
@@ -429,7 +429,7 @@ def compute_features(
         return stack_bins(batch["bins"], state.config.model.hcqt)
     return state.transform(batch["audio"])[:, :, : state.config.segment_frames]
 
-
+# %% ../nbs/10_train.ipynb #c050
 def forward_backward(
     state: TrainingState,  # the run
     batch: dict[str, Tensor],  # `audio` or `bins`, rolls, `known`
@@ -445,7 +445,7 @@ def forward_backward(
     state.accelerator.backward(losses["total"] / state.config.accumulate)
     return {name: state.accelerator.reduce(loss.detach(), "mean") for name, loss in losses.items()}
 
-# %% ../nbs/10_train.ipynb #c046
+# %% ../nbs/10_train.ipynb #c052
 def train_step(
     state: TrainingState,  # the run, changed in place
     batches: Iterator[dict[str, Tensor]],  # from `load_batches`
@@ -469,7 +469,7 @@ def train_step(
     state.step += 1
     return {name: float(np.mean([loss[name].item() for loss in losses])) for name in losses[0]}
 
-# %% ../nbs/10_train.ipynb #c049
+# %% ../nbs/10_train.ipynb #c055
 class TrainingLog:
     """A CSV of the run: one row of mean losses at a time."""
 
@@ -495,7 +495,7 @@ class TrainingLog:
         losses = ", ".join(f"{name} {row[name]:.4f}" for name in ("total", *HEAD_SHARES))
         return f"step {row['step']}: {losses}, {row['seconds_a_step']:.2f} s a step"
 
-# %% ../nbs/10_train.ipynb #c052
+# %% ../nbs/10_train.ipynb #c058
 class Trainer:
     """A resumable training run in a folder of its own."""
 
@@ -543,7 +543,7 @@ class Trainer:
         rate = learning_rate_at(self.state.step, self.config)
         return {"step": self.state.step, "rate": rate, "seconds_a_step": pace, **means}
 
-# %% ../nbs/10_train.ipynb #c060
+# %% ../nbs/10_train.ipynb #c066
 def open_store(
     folder: str | Path,  # made by `pianoamt preprocess`
     config: TrainConfig,  # the run
@@ -554,7 +554,7 @@ def open_store(
         raise PianoamtError(f"{folder}: holds {store.config}, but the network takes {wanted}; preprocess anew")
     return StoreDataset(store, ("train",), config.segment_frames, config.seed)
 
-# %% ../nbs/10_train.ipynb #c063
+# %% ../nbs/10_train.ipynb #c069
 def read_recipe(
     path: str | Path,  # a JSON file with the tables `data` and `train`, of fields that differ from the defaults
     folder: str | None = None,  # where the material lies, if not where the recipe says
