@@ -190,7 +190,7 @@ class PianoNet(nn.Module):
         self.pedal = PedalHead(2 * config.note_hidden, config.pedal_hidden, stride)
         with torch.no_grad():
             self.onset.direct.bias.fill_(-4.0)
-            self.note.direct.bias.copy_(torch.tensor([-3.0, -4.0, -4.0, 0.0]))  # frame, offset, release, velocity
+            self.note.direct.bias.copy_(torch.tensor([-3.0, -4.0, -4.0, -1.0]))  # frame, offset, release, velocity
 
     def forward(
         self,
@@ -230,7 +230,7 @@ def count_parameters(
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 # %% ../nbs/07_model.ipynb #c034
-FORMAT = "pianoamt-1"
+FORMAT = "pianoamt-2"
 
 
 class WeightsError(PianoamtError):

@@ -588,14 +588,14 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __getitem__(
         self,
         number: int,  # of the segment, from 0 on
-    ) -> dict[str, Tensor]:  # `bins` for `stack_bins`, the six rolls, `known` for the loss
+    ) -> dict[str, Tensor]:  # `bins` for `stack_bins`, the six rolls, `known` and `gain_known` for the loss
         "Read segment `number`."
         piece, start = self.place(number)
         rows, rolls = self.store.segment(piece, start, self.frames)
         unknown = () if self.store.pieces[piece].has_pedal else ("frame", "offset", "pedal")
         known = torch.tensor([float(name not in unknown) for name in ROLLS])
         tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
-        return {"bins": torch.from_numpy(rows), "known": known, **tensors}
+        return {"bins": torch.from_numpy(rows), "known": known, "gain_known": torch.tensor(0.0), **tensors}
 
 # %% ../nbs/05_store.ipynb #c065
 class EpochSampler(torch.utils.data.Sampler[int]):

@@ -31,7 +31,7 @@ class Rolls:
     frame: npt.NDArray[np.float32]  # probability that a string sounds, shape (frames, 88)
     offset: npt.NDArray[np.float32]  # probability that a string is damped, shape (frames, 88)
     release: npt.NDArray[np.float32]  # probability that a key is let go, shape (frames, 88)
-    velocity: npt.NDArray[np.float32]  # MIDI velocity / 127 where a key is struck, shape (frames, 88)
+    velocity: npt.NDArray[np.float32]  # strength where a key is struck: MIDI velocity / 127, shape (frames, 88)
     pedal: npt.NDArray[np.float32]  # probability that the sustain pedal is down, shape (frames,)
 
     def __len__(self) -> int:

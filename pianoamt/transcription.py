@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import audio_info, read_blocks
-from .decode import DecoderConfig, NoteDecoder, PedalDecoder
+from .decode import DecoderConfig, NoteDecoder, PedalDecoder, to_notes, velocity_scale
 from .notes import NOTE_DTYPE, PianoamtError, atomic_path, plot_roll, write_midi
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls
 
@@ -118,9 +118,10 @@ class Engine:
         self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
 
     def _compute(self, batch: "torch.Tensor") -> "torch.Tensor":
-        "Probabilities of the six rolls side by side, shape (windows, kept frames, 5 * 88 + 1)."
+        "The six rolls side by side, shape (windows, kept frames, 5 * 88 + 1)."
         import torch
 
+        from pianoamt.loss import level_to_strength
         from pianoamt.model import PER_KEY_HEADS
 
         inner = slice(self.windows.reach, self.windows.reach + self.windows.size)
@@ -128,8 +129,10 @@ class Engine:
             features = self.transform(batch.to(self.device))[:, :, inner]
             with torch.autocast(self.device, dtype=self.dtype, enabled=self.dtype != torch.float32):
                 logits = self.network(features)
-            rolls = torch.cat([*(logits[name] for name in PER_KEY_HEADS), logits["pedal"][..., None]], dim=-1)
-            return rolls[:, self.windows.margin : -self.windows.margin].float().sigmoid().cpu()
+            rolls = {name: roll.float().sigmoid() for name, roll in logits.items()}
+            rolls["velocity"] = level_to_strength(logits["velocity"].float())
+            stack = torch.cat([*(rolls[name] for name in PER_KEY_HEADS), rolls["pedal"][..., None]], dim=-1)
+            return stack[:, self.windows.margin : -self.windows.margin].cpu()
 
     def rolls(
         self,
@@ -261,8 +264,8 @@ class Transcriber:
             frames += len(rolls)
             if progress:
                 progress(min(1.0, frames / FRAMES_PER_SECOND / max(expected, 1e-9)))
-        table, pedals = np.concatenate([*finished, notes.close()]), np.concatenate([*events, pedal.close()])
-        table = table[np.lexsort((table["pitch"], table["onset"]))]
+        heard, pedals = np.concatenate([*finished, notes.close()]), np.concatenate([*events, pedal.close()])
+        table = np.sort(to_notes(heard, velocity_scale(heard)), order=("onset", "pitch"))
         seconds = max(frames - 1, 0) / FRAMES_PER_SECOND
         return Transcription(table, pedals if durations == "key" else pedals[:0], durations, seconds)
 
