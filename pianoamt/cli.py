@@ -411,7 +411,9 @@ def score(
         typer.echo(
             f"pianoamt: {show_path(reference_dir / stem)}: not transcribed in {show_path(estimate_dir)}", err=True
         )
-    return exit_code(len(scores.pieces), len(scores.missing))
+    for line in scores.damaged.values():
+        typer.echo(f"pianoamt: {line}", err=True)
+    return exit_code(len(scores.pieces), len(scores.missing) + len(scores.damaged))
 
 # %% ../nbs/16_cli.ipynb #c073
 class Layout(str, Enum):

@@ -10,7 +10,7 @@ __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_n
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,6 +230,7 @@ class FolderScores:
     durations: str  # "key" or "pedal": how long notes last, in references and estimates
     missing: list[str]  # references without an estimate
     extra: list[str]  # estimates without a reference
+    damaged: dict[str, str] = field(default_factory=dict)  # stem → why it could not be scored
 
     def mean(self) -> dict[str, float]:  # score → mean over pieces, leaving out pieces that have none (nan)
         "Mean of every score over the pieces."
@@ -248,6 +249,7 @@ class FolderScores:
     ) -> None:
         "Write everything as JSON, null where there is no value."
         facts: dict[str, Any] = {"durations": self.durations, "missing": self.missing, "extra": self.extra}
+        facts |= {"damaged": self.damaged}
         facts |= {"mean": _no_nan(self.mean()), "interval_95": self.intervals()}
         facts |= {"pieces": {stem: _no_nan(scores) for stem, scores in self.pieces.items()}}
         with atomic_path(path) as temp:
@@ -282,7 +284,11 @@ def _score_table(
 
     notes = {"pedal": "pedal-extended", "key": "key-down"}[scores.durations]
     caption = f"F1 in percent, {notes} notes; + velocity includes + offset; lag: median ± MAD of onsets"
-    for count, what in ((len(scores.missing), "without an estimate"), (len(scores.extra), "without a reference")):
+    for count, what in (
+        (len(scores.missing), "without an estimate"),
+        (len(scores.extra), "without a reference"),
+        (len(scores.damaged), "damaged"),
+    ):
         caption += f"; {count} {what}" if count else ""
     table = Table("piece", *_COLUMNS, "lag\n(ms)", "velocity\nerror", caption=caption, box=SIMPLE_HEAD)
     for column in table.columns[1:]:
@@ -292,7 +298,9 @@ def _score_table(
             table.add_section()
         cells = [f"{100 * piece[name]:.1f}" for name in _COLUMNS.values()]
         lag = f"{1000 * piece['lag']:+.1f} ± {1000 * piece['lag_spread']:.1f}"
-        table.add_row(Text(stem), *cells, lag, f"{piece['velocity_error']:.1f}")
+        cells += ["–" if math.isnan(piece[name]) else text  # no pair of notes, so nothing to measure
+                  for name, text in (("lag", lag), ("velocity_error", f"{piece['velocity_error']:.1f}"))]  # fmt: skip
+        table.add_row(Text(stem), *cells)
     limits = scores.intervals()
     for label, end in (("95 %: from", 0), ("to", 1)):
         table.add_row(label, *(f"{100 * limits[name][end]:.1f}" for name in _COLUMNS.values()))
@@ -315,8 +323,14 @@ def score_folders(
     both = [stem for stem in references if stem in estimates]
     if not both:
         raise PianoamtError(f"{show_path(estimate_dir)}: no .mid file here has the stem of a reference")
-    pieces = {
-        stem: score_notes(*(_read_notes(files[stem], durations) for files in (references, estimates))) for stem in both
-    }
-    missing = [stem for stem in references if stem not in estimates]
-    return FolderScores(pieces, durations, missing, [stem for stem in estimates if stem not in references])
+    pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
+    for stem in both:
+        try:
+            pieces[stem] = score_notes(*(_read_notes(files[stem], durations) for files in (references, estimates)))
+        except PianoamtError as error:
+            damaged[stem] = str(error)
+    if not pieces:
+        raise PianoamtError(next(iter(damaged.values())))
+    missing, extra = ([stem for stem in one if stem not in other] for one, other in
+                      ((references, estimates), (estimates, references)))  # fmt: skip
+    return FolderScores(pieces, durations, missing, extra, damaged)
