@@ -41,6 +41,17 @@ class ModelConfig:
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
+    foldings: int = 0  # of the `lstm_stride` ways to fold, how many are averaged in use; 0 is all
+
+    def __post_init__(self) -> None:
+        "Refuse foldings that do not divide the stride."
+        if self.foldings < 0 or self.foldings and self.lstm_stride % self.foldings:
+            raise ValueError(f"foldings is {self.foldings}, which does not divide lstm_stride {self.lstm_stride}")
+
+    @property
+    def phases(self) -> range:
+        "By how many frames the foldings that are averaged in use are shifted."
+        return range(0, self.lstm_stride, self.lstm_stride // (self.foldings or self.lstm_stride))
 
 
 def config_from_dict(
@@ -196,12 +207,11 @@ class PianoNet(nn.Module):
         self,
         features: Tensor,  # of an HCQT with this config, shape (batch, channels, frames, keys)
     ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll; in eval mode the mean over all ways of folding frames into steps."
+        "Logits of every roll; in eval mode the mean over several ways of folding frames into steps."
         trunk, frames = self.trunk(features.contiguous(memory_format=torch.channels_last)), features.shape[2]
-        stride = self.config.lstm_stride
         phases = []
-        for phase in range(1 if self.training else stride):
-            rolls = self.heads(F.pad(trunk, (0, 0, phase, -(frames + phase) % stride)))
+        for phase in (0,) if self.training else self.config.phases:
+            rolls = self.heads(F.pad(trunk, (0, 0, phase, -(frames + phase) % self.config.lstm_stride)))
             phases.append({name: roll[:, phase : phase + frames] for name, roll in rolls.items()})
         return {name: torch.stack([rolls[name] for rolls in phases]).mean(0) for name in phases[0]}
 
@@ -222,14 +232,14 @@ class PianoNet(nn.Module):
             if isinstance(module, InstanceNorm):
                 module.settled = True
 
-# %% ../nbs/07_model.ipynb #c029
+# %% ../nbs/07_model.ipynb #c031
 def count_parameters(
     module: nn.Module,  # any module
 ) -> int:  # how many numbers training may change
     "Number of trainable parameters."
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
-# %% ../nbs/07_model.ipynb #c034
+# %% ../nbs/07_model.ipynb #c036
 FORMAT = "pianoamt-2"
 
 
@@ -248,7 +258,7 @@ def save_weights(
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
 
-# %% ../nbs/07_model.ipynb #c036
+# %% ../nbs/07_model.ipynb #c038
 def load_weights(
     path: str | Path,  # a file that `save_weights` made
     device: str = "cpu",  # where to put the network
