@@ -22,13 +22,16 @@ import re
 import shutil
 import signal
 import threading
+import time
 import unicodedata
 import zlib
-from collections import Counter, defaultdict
+from _thread import interrupt_main
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -143,6 +146,10 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+class _LetGo(SystemExit):
+    """Raised in a worker at whose work nobody waits any more."""
+
+
 def _attempt(
     work: Callable[[_Item], _Result],  # what to do
     item: _Item,  # with what
@@ -152,21 +159,67 @@ def _attempt(
         return work(item)
     except (PianoamtError, OSError) as error:
         return error
+    except _LetGo:
+        os._exit(1)
 
+# %% ../nbs/02_corpus.ipynb #c025
+def _follow_parent(
+    leash: Connection,  # a pipe whose other end the parent holds
+) -> None:
+    "In a worker: leave Ctrl-C to the parent, and end when it lets go of the leash or dies."
 
-def _follow_parent() -> None:
-    "In a worker: leave Ctrl-C to the parent, and end when the parent ends, however that happens."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
+    def let_go(*_: object) -> None:
+        raise _LetGo(1)
 
     def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        leash.poll(None)  # nothing is ever sent: this returns when the other end is closed
+        parent = multiprocessing.parent_process()
+        while True:
+            interrupt_main(signal.SIGTERM)  # once may not do: it may hit the pool's own code, which goes on
+            time.sleep(0.5)
+            if parent and not parent.is_alive():
+                os._exit(1)
 
+    if leash.poll():
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, let_go)
     threading.Thread(target=watch, daemon=True).start()
 
-# %% ../nbs/02_corpus.ipynb #c024
+# %% ../nbs/02_corpus.ipynb #c026
+class _Worker:
+    """A process of its own, and the leash that it is on."""
+
+    def __init__(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        far, self._leash = spawn.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_follow_parent, initargs=(far,))
+        self.pid = self.pool.submit(os.getpid)
+        far.close()
+
+    def take(
+        self,
+        work: Callable[[_Item], _Result],  # what to do
+        item: _Item,  # with what
+    ) -> "Future[_Result | PianoamtError | OSError]":  # what comes of it; BrokenProcessPool where the process died
+        "Begin to work on an item."
+        try:
+            return self.pool.submit(_attempt, work, item)
+        except BrokenProcessPool as error:  # dead before it began
+            broken: Future[_Result | PianoamtError | OSError] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def stop(
+        self,
+        at_work: bool = False,  # whether to break off what it does
+    ) -> None:
+        "Wait until the process has ended."
+        if at_work:
+            self._leash.close()
+        self.pool.shutdown(cancel_futures=True)
+
+# %% ../nbs/02_corpus.ipynb #c029
 def count_cores() -> int:  # at least 1
     "How many processor cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -185,22 +238,46 @@ def run_jobs(
     items: Iterable[_Item],  # its arguments
     jobs: int,  # processes; 1 works without any
 ) -> Iterator[tuple[_Item, _Result | PianoamtError | OSError]]:  # each item with its result or error, as they come
-    "Work on all items in parallel."
+    "Work on all items in parallel; closing the iterator breaks off what is being worked on."
     if jobs <= 1:
         yield from ((item, _attempt(work, item)) for item in items)
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_follow_parent) as pool:
-        futures = {pool.submit(_attempt, work, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise PianoamtError("a worker process died, perhaps for want of memory: try fewer jobs") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+    idle: list[_Worker] = []
+    busy: dict[Future[Any], tuple[_Worker, _Item, bool]] = {}
+    first, again = ((item, False) for item in items), deque[tuple[_Item, bool]]()
+    try:
+        while True:
+            while len(busy) < jobs and (turn := next(first, None) or (again.popleft() if again else None)):
+                worker = idle.pop() if idle else _Worker()
+                busy[worker.take(work, turn[0])] = (worker, *turn)
+            if not busy:
+                return
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                worker, item, tried = busy.pop(future)
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    idle.append(worker)
+                    yield item, future.result()
+                elif tried:
+                    yield item, _died(worker)
+                else:
+                    again.append((item, True))
+    finally:
+        for worker, *_ in busy.values():
+            worker.stop(at_work=True)
+        for worker in idle:
+            worker.stop()
 
-# %% ../nbs/02_corpus.ipynb #c027
+# %% ../nbs/02_corpus.ipynb #c031
+def _died(
+    worker: _Worker,  # whose process has ended
+) -> PianoamtError:  # what to say of the item that it held
+    "Tell the death of a worker over one item from workers that cannot live at all, for which PianoamtError is raised."
+    if worker.pid.exception():
+        advice = 'a script of your own must do its work below `if __name__ == "__main__":`'
+        raise PianoamtError(f"no process could be started to work in; {advice}")
+    return PianoamtError("the process that worked on it died, twice; perhaps for want of memory: try fewer jobs")
+
+# %% ../nbs/02_corpus.ipynb #c035
 _WIDE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than the 16 bits that are kept
 
 
@@ -213,7 +290,7 @@ def _is_resampled(
         return False
     return path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(path).subtype not in _WIDE
 
-# %% ../nbs/02_corpus.ipynb #c030
+# %% ../nbs/02_corpus.ipynb #c038
 _LOUDEST = 1.5  # of full scale: beyond it clipping would be heard
 
 
@@ -247,7 +324,7 @@ def _read_16_bit(
             samples, check = samples + len(block), zlib.crc32(block.astype("<i2").tobytes(), check)
     return samples, check
 
-# %% ../nbs/02_corpus.ipynb #c033
+# %% ../nbs/02_corpus.ipynb #c041
 def _write_checked(
     path: Path,  # the temporary file
     kind: str,  # "WAV" or "FLAC"
@@ -271,7 +348,7 @@ def _write_checked(
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
     return written[0] / SAMPLE_RATE
 
-# %% ../nbs/02_corpus.ipynb #c035
+# %% ../nbs/02_corpus.ipynb #c043
 def _new_name(
     path: Path,  # a recording
 ) -> Path:  # what it is called after resampling
@@ -297,7 +374,7 @@ def _comes_from(
     except (sf.SoundFileError, OSError):
         return False
 
-# %% ../nbs/02_corpus.ipynb #c037
+# %% ../nbs/02_corpus.ipynb #c045
 @dataclass(frozen=True)
 class Resampling:
     """One recording that is to be resampled, or has been."""
@@ -322,7 +399,7 @@ def resample_file(
         task.source.unlink(missing_ok=True)
     return Resampling(task.source, task.target, task.replace, seconds, task.bytes_before, size)
 
-# %% ../nbs/02_corpus.ipynb #c038
+# %% ../nbs/02_corpus.ipynb #c046
 _TAGS = ("title", "artist", "album", "date", "copyright", "license")
 
 
@@ -341,7 +418,7 @@ def _tags(
         tags["comment"] = _origin(source)
     return tags
 
-# %% ../nbs/02_corpus.ipynb #c041
+# %% ../nbs/02_corpus.ipynb #c049
 def plot_spectrogram(
     audio: npt.NDArray[np.floating],  # mono samples, shape (samples,)
     sample_rate: int,  # Hz
@@ -359,7 +436,7 @@ def plot_spectrogram(
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c044
+# %% ../nbs/02_corpus.ipynb #c052
 @contextlib.contextmanager
 def sole_worker(
     folder: Path,  # a folder that is going to be changed
@@ -370,8 +447,9 @@ def sole_worker(
     with open(lock, "a") as file:
         try:
             _lock(file.fileno())
-        except OSError:
-            raise PianoamtError(f"{show_path(folder)}: another run is at work in this folder") from None
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # not so on disks that know no locks
+                raise PianoamtError(f"{show_path(folder)}: another run is at work in this folder") from None
         try:
             for place, _, names in os.walk(folder):
                 for name in names:
@@ -396,7 +474,7 @@ def _lock(
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-# %% ../nbs/02_corpus.ipynb #c047
+# %% ../nbs/02_corpus.ipynb #c055
 def _plan_file(
     source: Path,  # a recording
     target: Path,  # what it is to become
@@ -435,7 +513,7 @@ def _expected_size(
     "How large a file will be: two bytes a sample, of which FLAC needs about 55 %."
     return round(44 + seconds * SAMPLE_RATE * (2 if target.suffix.lower() == ".wav" else 1.1))
 
-# %% ../nbs/02_corpus.ipynb #c048
+# %% ../nbs/02_corpus.ipynb #c056
 def _plan_folder(
     folder: Path,  # a dataset
     to: Path | None,  # where copies go; None replaces the files
@@ -457,7 +535,7 @@ def _plan_folder(
             done += task is None
     return tasks, done, failures
 
-# %% ../nbs/02_corpus.ipynb #c051
+# %% ../nbs/02_corpus.ipynb #c059
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Report = Callable[[float], None]  # called with the share of the work that is done, 0..1
 
@@ -480,7 +558,7 @@ class ResampleResult:
         "By how much they shrank."
         return sum(file.bytes_before - file.bytes_after for file in self.files)
 
-# %% ../nbs/02_corpus.ipynb #c052
+# %% ../nbs/02_corpus.ipynb #c060
 def _work_through(
     work: Callable[[Any], Any],  # what to do with a task
     tasks: Sequence[Any],  # longest first
@@ -500,7 +578,7 @@ def _work_through(
             if progress:
                 progress(finished / total)
 
-# %% ../nbs/02_corpus.ipynb #c053
+# %% ../nbs/02_corpus.ipynb #c061
 def resample(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     to: str | os.PathLike[str] | None = None,  # folder for a copy; None replaces the recordings
@@ -531,7 +609,7 @@ def resample(
                 files.append(outcome)
     return ResampleResult(tuple(files), done, tuple(failures))
 
-# %% ../nbs/02_corpus.ipynb #c054
+# %% ../nbs/02_corpus.ipynb #c062
 def _finish_file(
     task: Resampling,  # from the plan
 ) -> Resampling:  # what was done
@@ -562,7 +640,7 @@ def _copy_companions(
             with atomic_path(target) as temp:
                 shutil.copyfile(source, temp)
 
-# %% ../nbs/02_corpus.ipynb #c070
+# %% ../nbs/02_corpus.ipynb #c078
 @dataclass(frozen=True)
 class Piece:
     """One row of a corpus: a recording and its notes."""
@@ -589,7 +667,7 @@ class Piece:
             return _open_pack(self.midi).performance(self.row)
         return read_midi(self.midi) if self.has_pedal else Performance(read_tsv(self.midi), make_pedal())
 
-# %% ../nbs/02_corpus.ipynb #c072
+# %% ../nbs/02_corpus.ipynb #c080
 @dataclass(frozen=True)
 class MidiPack:
     """Many performances in a few arrays."""
@@ -621,7 +699,7 @@ class MidiPack:
         notes = notes[keep]
         return Performance(notes[np.lexsort((notes["pitch"], notes["onset"]))], pedal)
 
-# %% ../nbs/02_corpus.ipynb #c073
+# %% ../nbs/02_corpus.ipynb #c081
 PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
 
 
@@ -639,7 +717,7 @@ def load_midi_pack(
 
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
-# %% ../nbs/02_corpus.ipynb #c076
+# %% ../nbs/02_corpus.ipynb #c084
 def _by_stem(
     folder: Path,  # a dataset
     suffixes: Sequence[str],  # the first one wins where files differ only in their ending
@@ -657,7 +735,7 @@ def _key(
     "Forget the ending, the case and the encoding of accents."
     return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
 
-# %% ../nbs/02_corpus.ipynb #c077
+# %% ../nbs/02_corpus.ipynb #c085
 _NOTE_SUFFIXES = (*MIDI_SUFFIXES, ".tsv")
 
 
@@ -677,7 +755,7 @@ def _pairs(
     pairs += [(path, None) for path in sounds.values()] + [(None, path) for path in notes.values()]
     return sorted(pairs, key=lambda pair: str(pair[0] or pair[1]))
 
-# %% ../nbs/02_corpus.ipynb #c080
+# %% ../nbs/02_corpus.ipynb #c088
 def split_by_hash(
     name: str,  # of the piece, without folder and ending; case does not count
     test: float = 0.1,  # share of the test set, 0..1
@@ -688,7 +766,7 @@ def split_by_hash(
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < test else "validation" if number < test + validation else "train"
 
-# %% ../nbs/02_corpus.ipynb #c083
+# %% ../nbs/02_corpus.ipynb #c091
 _MAESTRO = ("canonical_composer", "canonical_title", "split", "midi_filename", "audio_filename", "duration")
 _MAESTRO_LISTS = ("maestro-v*.csv", "maestro-v*.json", "*/maestro-v*.csv", "*/maestro-v*.json")
 
@@ -716,7 +794,7 @@ def _maestro_rows(
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise PianoamtError(f"{show_path(path)}: not a MAESTRO list ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/02_corpus.ipynb #c085
+# %% ../nbs/02_corpus.ipynb #c093
 def _maestro_pieces(
     folder: Path,  # MAESTRO's folder
 ) -> Iterator[Piece]:  # in the order of the list
@@ -728,7 +806,7 @@ def _maestro_pieces(
         name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
-# %% ../nbs/02_corpus.ipynb #c087
+# %% ../nbs/02_corpus.ipynb #c095
 _MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
 
 
@@ -758,7 +836,7 @@ def _maps_pieces(
         split = "test" if piano.startswith("ENSTDk") else "excluded" if title in tested else "train"
         yield _plain_piece(folder, audio, midi, split, title=title)
 
-# %% ../nbs/02_corpus.ipynb #c090
+# %% ../nbs/02_corpus.ipynb #c098
 def _smd_pieces(
     folder: Path,  # the Saarland Music Data
 ) -> Iterator[Piece]:  # in order of their names
@@ -779,7 +857,7 @@ def _folder_pieces(
         title = (audio or midi or folder).stem
         yield _plain_piece(folder, audio, midi, split_by_hash(title), title=title)
 
-# %% ../nbs/02_corpus.ipynb #c092
+# %% ../nbs/02_corpus.ipynb #c100
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
@@ -806,7 +884,7 @@ def _pack_pieces(
             piece = str(PurePosixPath(name).with_suffix(""))
             yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
 
-# %% ../nbs/02_corpus.ipynb #c095
+# %% ../nbs/02_corpus.ipynb #c103
 @dataclass(frozen=True)
 class Corpus:
     """A dataset as one table."""
@@ -857,7 +935,7 @@ class Corpus:
         "Packs of performances without recordings."
         return cls(Path(folder), "packs", tuple(_pack_pieces(Path(folder))))
 
-# %% ../nbs/02_corpus.ipynb #c096
+# %% ../nbs/02_corpus.ipynb #c104
 LAYOUTS = ("maestro", "maps", "smd", "packs", "folder")
 
 
@@ -889,7 +967,7 @@ def open_corpus(
         raise PianoamtError(f"{show_path(folder)}: holds no recordings and no MIDI files")
     return corpus
 
-# %% ../nbs/02_corpus.ipynb #c101
+# %% ../nbs/02_corpus.ipynb #c109
 def plot_splits(
     corpus: Corpus,  # a table of pieces
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -906,7 +984,7 @@ def plot_splits(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c104
+# %% ../nbs/02_corpus.ipynb #c112
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong with a piece."""
@@ -931,7 +1009,7 @@ def compare_lengths(
     elif len(notes) and seconds > 1.05 * last + 5:
         yield "length mismatch", f"the recording goes on until {seconds:.2f} s, but the last note ends at {last:.2f} s"
 
-# %% ../nbs/02_corpus.ipynb #c107
+# %% ../nbs/02_corpus.ipynb #c115
 def _missing_bytes(
     path: Path,  # a sound file
 ) -> int:  # bytes that a WAV file's header promises and the file does not have
@@ -966,7 +1044,7 @@ def _check_audio(
         problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
 
-# %% ../nbs/02_corpus.ipynb #c109
+# %% ../nbs/02_corpus.ipynb #c117
 def _only_drums(
     path: Path,  # a MIDI file without piano notes
 ) -> bool:  # whether it has notes on channel 10
@@ -992,7 +1070,7 @@ def _check_midi(
     content = [np.round(notes["onset"] * 200).astype("<i8"), notes["pitch"], notes["velocity"]]
     return [], performance, hashlib.sha256(b"".join(part.tobytes() for part in content)).hexdigest()
 
-# %% ../nbs/02_corpus.ipynb #c111
+# %% ../nbs/02_corpus.ipynb #c119
 @dataclass(frozen=True)
 class _Finding:
     """What was found out about one piece."""
@@ -1026,7 +1104,7 @@ def _examine(
         ]
     return _Finding(piece, problems, seconds, sound, notes)
 
-# %% ../nbs/02_corpus.ipynb #c113
+# %% ../nbs/02_corpus.ipynb #c121
 def _duplicates(
     findings: Sequence[_Finding],  # of all pieces
 ) -> tuple[list[Problem], list[Problem]]:  # problems and hints
@@ -1052,7 +1130,7 @@ def _duplicates(
                 found[-1].append(Problem(group[0].id, "duplicate across splits", f"{what} in several splits: {text}"))
     return found[0] + found[1], found[2]
 
-# %% ../nbs/02_corpus.ipynb #c114
+# %% ../nbs/02_corpus.ipynb #c122
 @dataclass(frozen=True)
 class CheckResult:
     """What a look at every piece brought to light."""
