@@ -73,8 +73,8 @@ def split_rolls(
     values: npt.NDArray[np.float32],  # rolls side by side, the pedal last, shape (frames, 441)
 ) -> Rolls:  # the same values, each under its name
     "Take apart what an engine gave."
-    *per_key, pedal = np.split(values, range(KEYS, COLUMNS, KEYS), axis=1)
-    return Rolls(*per_key, pedal=pedal[:, 0])
+    onset, frame, offset, release, velocity, pedal = np.split(values, range(KEYS, COLUMNS, KEYS), axis=1)
+    return Rolls(onset, frame, offset, release, velocity, pedal[:, 0])
 
 # %% ../nbs/13a_engine.ipynb #c014
 class Engine(ABC):
@@ -107,9 +107,11 @@ class Engine(ABC):
 def pick_device(
     device: str = "auto",  # auto, cpu, cuda or mps
 ) -> str:  # cpu, cuda or mps
-    "The best device there is, or the one asked for; raises `PianoamtError` where that one is missing."
-    import torch
-
+    "The best device there is, or the one asked for; raises `PianoamtError` where it, or PyTorch, is missing."
+    try:
+        import torch
+    except ImportError as error:
+        raise PianoamtError("PyTorch is not installed; pip install torch, or use the onnx engine") from error
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return next(name for name, found in there.items() if found)
@@ -158,12 +160,12 @@ class TorchEngine(Engine):
         weights: str | Path | None = None,  # a file that `save_weights` made; None takes the bundled one
         device: str = "auto",  # auto, cpu, cuda or mps
     ) -> None:
+        self.device = pick_device(device)
         import torch
 
         from pianoamt.hcqt import HCQT
         from pianoamt.model import load_weights
 
-        self.device = pick_device(device)
         self.network, self.info = load_weights(weights or default_weights(), self.device)
         self.transform = HCQT(self.network.config.hcqt).to(self.device)
         self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 8)
