@@ -164,17 +164,35 @@ def _draw_pedal(
     )
 
 # %% ../nbs/00_notes.ipynb #c028
+def _within(
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
+    begin: float,  # s
+    end: float,  # s
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # the notes that sound; the pedal from its last event before
+    "What happens in a span of time."
+    first = max(int(np.searchsorted(pedal["time"], begin, side="right")) - 1, 0)
+    shown = (notes["onset"] < end) & (notes["offset"] > begin)
+    return notes[shown], pedal[first : int(np.searchsorted(pedal["time"], end))]
+
+# %% ../nbs/00_notes.ipynb #c029
 def plot_roll(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pedal: npt.NDArray[Any] | None = None,  # table of `PEDAL_DTYPE`, drawn beneath the notes
     ax: "Axes | None" = None,  # where to draw; a new figure by default
+    span: tuple[float, float] | None = None,  # s to show, with the keys of the whole piece; all by default
 ) -> "Axes":  # the axes, with seconds along x and keys along y
     "Draw a piano roll: velocity as shade, the pedal beneath."
     import matplotlib.pyplot as plt
     from matplotlib.collections import PolyCollection
 
     axes = ax if ax is not None else plt.subplots(figsize=(8, 2.8), layout="constrained")[1]
+    pedal = pedal if pedal is not None else make_pedal()
     low, high = (int(notes["pitch"].min()) - 2, int(notes["pitch"].max()) + 2) if len(notes) else (58, 74)
+    begin, end = span or (0.0, float(max(notes["offset"].max(initial=0.1), pedal["time"].max(initial=0.0))))
+    base = low - 4.5 if len(pedal) else low
+    if span:
+        notes, pedal = _within(notes, pedal, begin, end)
     _draw_keyboard(axes, low, high)
     left, right, row = notes["onset"], notes["offset"], notes["pitch"].astype(float)
     corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
@@ -182,21 +200,20 @@ def plot_roll(
     axes.add_collection(
         PolyCollection(list(boxes), array=notes["velocity"], cmap="Greys", clim=(-15, 120), ec="0.1", lw=0.4)
     )
-    end = float(max(right.max(initial=0.1), pedal["time"].max(initial=0.0) if pedal is not None else 0.0))
-    has_pedal = pedal is not None and len(pedal) > 0
-    if pedal is not None and len(pedal):
-        _draw_pedal(axes, pedal, end, low - 4.5)
-    axes.set(xlim=(-0.01 * end, 1.01 * end), ylim=(low - (5 if has_pedal else 0.5), high + 0.5), xlabel="time (s)")
+    if len(pedal):
+        _draw_pedal(axes, pedal, end, base)
+    margin = 0.01 * (end - begin)
+    axes.set(xlim=(begin - margin, end + margin), ylim=(base - 0.5, high + 0.5), xlabel="time (s)")
     return axes
 
-# %% ../nbs/00_notes.ipynb #c034
+# %% ../nbs/00_notes.ipynb #c037
 def show_path(
     path: str | os.PathLike[str],  # any path
 ) -> str:  # the path with line breaks and other unprintable characters escaped
     "A path as it may stand in a one-line message."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
 
-# %% ../nbs/00_notes.ipynb #c036
+# %% ../nbs/00_notes.ipynb #c039
 TEMP_PREFIX = ".pianoamt-"  # how temporary files begin, so that leftovers of a killed process can be told
 
 
@@ -221,7 +238,7 @@ def atomic_path(
         with contextlib.suppress(OSError):
             temp.unlink()
 
-# %% ../nbs/00_notes.ipynb #c037
+# %% ../nbs/00_notes.ipynb #c040
 def _settle(
     temp: Path,  # the complete temporary file
     target: Path,  # the name it shall take
@@ -239,7 +256,7 @@ def _settle(
         finally:
             os.close(folder)
 
-# %% ../nbs/00_notes.ipynb #c041
+# %% ../nbs/00_notes.ipynb #c044
 def check_file(
     path: str | os.PathLike[str],  # the file to be read
     error: type[PianoamtError] = PianoamtError,  # what to raise
@@ -259,7 +276,7 @@ def check_file(
         raise error(f"{show_path(path)}: cannot be read (permission denied)")
     return Path(path)
 
-# %% ../nbs/00_notes.ipynb #c048
+# %% ../nbs/00_notes.ipynb #c051
 def _read_number(
     data: bytes,  # a track's bytes
     at: int,  # where the number begins
@@ -273,7 +290,7 @@ def _read_number(
             return value, place + 1
     raise PianoamtError("a number of more than four bytes")
 
-# %% ../nbs/00_notes.ipynb #c051
+# %% ../nbs/00_notes.ipynb #c054
 def _read_track(
     data: bytes,  # the body of one track, as far as the file goes
     size: int,  # the bytes that its header promises
@@ -306,7 +323,7 @@ def _read_track(
         raise IndexError("the track breaks off")
     return np.frombuffer(events, dtype=np.int64).reshape(-1, 4), tempos, tick
 
-# %% ../nbs/00_notes.ipynb #c054
+# %% ../nbs/00_notes.ipynb #c057
 def _tick_seconds(
     ticks: npt.NDArray[np.int64],  # shape (events,)
     tempos: list[tuple[int, int]],  # tempo changes of all tracks: tick, µs per quarter note
@@ -322,7 +339,7 @@ def _tick_seconds(
     stretch = np.searchsorted(starts, ticks, side="right") - 1
     return begins[stretch] + (ticks - starts[stretch]) * lengths[stretch]
 
-# %% ../nbs/00_notes.ipynb #c058
+# %% ../nbs/00_notes.ipynb #c061
 def _pair_notes(
     keys: npt.NDArray[np.int64],  # which key of which channel and track, shape (events,), in order of time
     strikes: npt.NDArray[np.bool_],  # whether the event is a key going down, shape (events,)
@@ -341,7 +358,7 @@ def _pair_notes(
     ends[first[np.lexsort((first, keys[first]))]] = last[np.lexsort((last, keys[last]))]
     return ends
 
-# %% ../nbs/00_notes.ipynb #c062
+# %% ../nbs/00_notes.ipynb #c065
 def _deepest_pedal(
     times: npt.NDArray[np.float64],  # s, in order, shape (events,)
     values: npt.NDArray[np.int64],  # 0..127, shape (events,)
@@ -354,7 +371,7 @@ def _deepest_pedal(
         deepest = np.maximum(deepest, np.where(latest >= 0, values[latest], 0))
     return make_pedal(times, deepest)
 
-# %% ../nbs/00_notes.ipynb #c065
+# %% ../nbs/00_notes.ipynb #c068
 _LARGEST_MIDI = 6 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
 _MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
@@ -387,7 +404,7 @@ def _read_chunks(
     seconds = _tick_seconds(np.append(table[:, 0], last), tempos, division)
     return table[:, 1:], seconds[:-1], float(seconds[-1])
 
-# %% ../nbs/00_notes.ipynb #c066
+# %% ../nbs/00_notes.ipynb #c069
 def _piano_notes(
     table: npt.NDArray[np.int64],  # (track, status, pitch, velocity) rows, in order of time
     times: npt.NDArray[np.float64],  # s, shape (rows,)
@@ -406,7 +423,7 @@ def _piano_notes(
     offsets = np.maximum(offsets, onsets + SHORTEST_NOTE)
     return cut_overlaps(make_notes(onsets, offsets, pitch[strikes], table[strikes, 3]), closest)
 
-# %% ../nbs/00_notes.ipynb #c067
+# %% ../nbs/00_notes.ipynb #c070
 def read_midi(
     path: str | os.PathLike[str],  # a Standard MIDI File
 ) -> Performance:  # its piano notes, key-down, and its sustain pedal
@@ -426,7 +443,7 @@ def read_midi(
     pedal = _deepest_pedal(times[is_pedal], table[is_pedal, 3], table[is_pedal, 1] & 15)
     return Performance(_piano_notes(table, times, end), pedal)
 
-# %% ../nbs/00_notes.ipynb #c079
+# %% ../nbs/00_notes.ipynb #c082
 def _write_number(
     value: int,  # 0..2^28-1
 ) -> bytes:  # one to four bytes, seven bits in each
@@ -436,7 +453,7 @@ def _write_number(
         digits.insert(0, value & 127 | 128)
     return bytes(digits)
 
-# %% ../nbs/00_notes.ipynb #c082
+# %% ../nbs/00_notes.ipynb #c085
 def _midi_rows(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, without overlaps
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
@@ -451,7 +468,7 @@ def _midi_rows(
     feet[:] = np.stack([foot, *np.broadcast_arrays(1, 0xB0, 64, pedal["value"])], axis=1)
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
-# %% ../nbs/00_notes.ipynb #c084
+# %% ../nbs/00_notes.ipynb #c087
 def write_midi(
     path: str | os.PathLike[str],  # the .mid file to write
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
@@ -477,7 +494,7 @@ def write_midi(
     with atomic_path(path) as temp:
         temp.write_bytes(header + b"MTrk" + len(body).to_bytes(4, "big") + body)
 
-# %% ../nbs/00_notes.ipynb #c095
+# %% ../nbs/00_notes.ipynb #c098
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
