@@ -342,13 +342,13 @@ def write_audio(
 class Player:
     """A sound that a notebook or a web page shows as an audio player."""
 
-    audio: npt.NDArray[np.float32]  # mono samples in [-1, 1]
+    audio: npt.NDArray[np.float32]  # samples in [-1, 1], shape (samples,) or, for two ears, (samples, 2)
     sample_rate: int = SAMPLE_RATE  # in Hz
 
     def _repr_html_(self) -> str:
         "An HTML audio element with the sound inside."
-        data = io.BytesIO()
-        with sf.SoundFile(data, "w", self.sample_rate, 1, format="OGG", subtype="VORBIS") as file:
+        data, channels = io.BytesIO(), self.audio.shape[1] if self.audio.ndim > 1 else 1
+        with sf.SoundFile(data, "w", self.sample_rate, channels, format="OGG", subtype="VORBIS") as file:
             for start in range(0, len(self.audio), 4096):  # the encoder overflows its stack on long blocks
                 file.write(np.clip(self.audio[start : start + 4096], -1, 1))
         encoded = base64.b64encode(data.getvalue()).decode("ascii")
