@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'WeightsFile', 'OnsetThreshold', 'PictureOption',
            'QuietOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
-           'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'RecipeFile', 'RunFolder', 'DataFolder',
+           'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption',
+           'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder',
            'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device',
            'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe',
            'show_notes', 'demo', 'score', 'Layout', 'show_size', 'show_hours', 'rename', 'resample', 'check',
-           'preprocess', 'train', 'main']
+           'preprocess', 'pack', 'train', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -566,6 +567,43 @@ def preprocess(
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
 # %% ../nbs/16_cli.ipynb #c088
+FontFile = Annotated[Path, typer.Argument(help="An .sf2 or .sf3 file.", metavar="FILE", **_PATH)]
+PackFolder = Annotated[Path, typer.Argument(help="Folder for the pack.", metavar="OUT", **_PATH)]
+BankOption = Annotated[int | None, typer.Option(min=0, help="Bank of the instrument.", metavar="N")]
+PresetOption = Annotated[int | None, typer.Option(min=0, max=127, help="Its program number.", metavar="N")]
+NameOption = Annotated[str | None, typer.Option(help="Of the pack; by default font and instrument.", metavar="NAME")]
+LayersOption = Annotated[int | None, typer.Option(min=1, help="At most so many velocity layers.", metavar="N")]
+ApartOption = Annotated[int, typer.Option(min=1, help="At least so many semitones between two keys.", metavar="N")]
+
+
+@app.command()
+@guarded
+def pack(
+    font: FontFile,  # the SoundFont
+    out: PackFolder = Path("pianos"),  # made where missing
+    bank: BankOption = None,  # 0, or the only one
+    preset: PresetOption = None,  # likewise
+    name: NameOption = None,  # after font and instrument
+    layers: LayersOption = None,  # all of them
+    apart: ApartOption = 1,  # every key that was sampled
+    quiet: QuietOption = False,  # nothing but errors
+) -> int:  # exit code
+    "Play a SoundFont's piano once, through FluidSynth, and keep it as a pack for training: OUT/NAME.flac and .json."
+    from pianoamt.notes import show_path
+    from pianoamt.soundfont import pack_soundfont
+
+    with progress_bar(show_path(font.name), quiet) as report:
+        packed = pack_soundfont(font, out, bank, preset, name, layers, apart, report)
+    tuned = sum(region.tune != 0 for region in packed.regions)
+    strokes = f"{len(packed.regions)} strokes, velocity layers: {packed.layers}"
+    remarks = f"; put in tune: {tuned}; silent and left out: {packed.silent}"
+    if not quiet:
+        typer.echo(
+            f"{packed.preset}: {strokes}{remarks}; written to {show_path(packed.table.with_suffix(''))}.flac and .json"
+        )
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c091
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -593,7 +631,7 @@ def train(
     trainer.run(report=typer.echo)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c091
+# %% ../nbs/16_cli.ipynb #c094
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
