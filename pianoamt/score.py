@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_notes', 'plot_tolerances', 'frame_scores',
-           'score_notes', 'bootstrap_interval', 'find_by_stem', 'FolderScores', 'score_folders']
+           'score_notes', 'bootstrap_interval', 'find_by_stem', 'read_reference', 'FolderScores', 'score_folders']
 
 # %% ../nbs/13_score.ipynb #c002
 import json
@@ -201,7 +201,7 @@ def find_by_stem(
     return dict(sorted(found.items()))
 
 # %% ../nbs/13_score.ipynb #c045
-def _read_notes(
+def read_reference(
     path: Path,  # a .tsv or MIDI file
     durations: str,  # "key" or "pedal"
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`
@@ -326,7 +326,7 @@ def score_folders(
     pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
     for stem in both:
         try:
-            pieces[stem] = score_notes(*(_read_notes(files[stem], durations) for files in (references, estimates)))
+            pieces[stem] = score_notes(*(read_reference(files[stem], durations) for files in (references, estimates)))
         except PianoamtError as error:
             damaged[stem] = str(error)
     if not pieces:
