@@ -179,6 +179,8 @@ def _min_ticks(
 
 # %% ../nbs/12_decode.ipynb #c047
 _PATIENCE = 2 * _TICKS  # a peak this soon after the frame roll's fall tells the end better
+_BEFORE_FALL, _AFTER_FALL = 2, 6  # frames around a fall in which a low tip may tell its moment
+_LOWEST_TIP = 0.1  # probability that such a tip must reach
 
 
 def _hear_witnesses(
@@ -205,7 +207,30 @@ def _ends(
     end = np.where(notes["peak"] <= notes["fall"] + _PATIENCE, notes["peak"], notes["fall"])
     return np.minimum(end, _next_event(notes["code"], notes["code"] + 1))
 
-# %% ../nbs/12_decode.ipynb #c050
+
+def _refine_falls(
+    notes: npt.NDArray[Any],  # open notes, sorted by code
+    ends: npt.NDArray[np.int64],  # from `_ends`
+    roll: npt.NDArray[np.float32],  # what tells of ends: offset, or the higher of offset and release, shape (rows, 88)
+    base: int,  # frame number of the first row
+    config: DecoderConfig,  # thresholds
+) -> npt.NDArray[np.int64]:  # ticks; ends that a fall decided lie at the tip nearby, if there is one
+    "Let a tip of the offset roll tell when a note ended whose frame roll fell."
+    refined = ends.copy()
+    rows = np.flatnonzero((ends == notes["fall"]) & (ends < _NEVER))
+    keys, fall = notes["code"][rows] >> _KEY_BITS, ends[rows] // _TICKS - base
+    nearby = np.clip(fall[:, None] + np.arange(-_BEFORE_FALL, _AFTER_FALL + 1), 1, len(roll) - 2)
+    frame = nearby[np.arange(len(rows)), roll[nearby, keys[:, None]].argmax(axis=1)]
+    left, top, right = (roll[frame + step, keys].astype(np.float64) for step in (-1, 0, 1))
+    drop = 2 * (top - np.minimum(left, right))
+    shift = np.clip((right - left) / np.where(drop == 0, 1, drop), -0.5, 0.5)
+    tip = _ticks(_pack(keys, base + frame + shift))
+    earliest = _ticks(notes["code"][rows]) + _min_ticks(config)
+    following = _next_event(notes["code"], notes["code"][rows] + 1)
+    refined[rows] = np.where(top < _LOWEST_TIP, ends[rows], np.minimum(np.maximum(tip, earliest), following))
+    return refined
+
+# %% ../nbs/12_decode.ipynb #c052
 HEARD_DTYPE = np.dtype(
     [
         ("onset", "f8"),  # s
@@ -228,7 +253,7 @@ def _finish(
     heard["strength"], heard["confidence"] = notes["velocity"], notes["confidence"]
     return heard
 
-# %% ../nbs/12_decode.ipynb #c053
+# %% ../nbs/12_decode.ipynb #c055
 MIDDLE_VELOCITY = 64  # the median velocity of an average performance
 
 
@@ -247,8 +272,9 @@ def to_notes(
     velocity = np.clip(np.rint(127 * scale * heard["strength"].astype(np.float64)), 1, 127)
     return make_notes(heard["onset"], heard["offset"], heard["pitch"], velocity, heard["confidence"])
 
-# %% ../nbs/12_decode.ipynb #c056
-_OVERLAP = 2 * _REACH  # rows kept for the next block: a tip may lie before that of an onset found a frame later
+# %% ../nbs/12_decode.ipynb #c058
+_WAIT = (_AFTER_FALL + 2) * _TICKS  # an end is final when so much of what follows has been examined
+_OVERLAP = 16  # rows kept for the next block: all that may still move an end, and the frames before it
 
 
 class NoteDecoder:
@@ -276,7 +302,7 @@ class NoteDecoder:
     @property
     def latency(self) -> float:  # s
         "How long after its end, at most, a note is returned by `feed`."
-        return (self._ahead + _PATIENCE / _TICKS + 1) / FRAMES_PER_SECOND
+        return (self._ahead + _WAIT / _TICKS + 1) / FRAMES_PER_SECOND
 
     def feed(
         self,
@@ -298,10 +324,16 @@ class NoteDecoder:
         notes = notes[np.argsort(notes["code"])]
         _hear_witnesses(notes, self._rows[:, : stop + _REACH], self._base, self.config, self.durations == "key")
         ends = _ends(notes)
-        is_final = ends + _PATIENCE < (self._base + stop - 1) * _TICKS
+        is_final = ends + _WAIT < (self._base + stop - 1) * _TICKS
+        ends = np.where(is_final, self._refine(notes, ends), ends)
         self._open = notes[~is_final]
         self._rows, self._base = self._rows[:, stop - _OVERLAP :].copy(), self._base + stop - _OVERLAP
         return _finish(notes[is_final], ends[is_final])
+
+    def _refine(self, notes: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        "Move the ends that a fall decided to the tips near them."
+        roll = np.maximum(self._rows[1], self._rows[2]) if self.durations == "key" else self._rows[1]
+        return _refine_falls(notes, ends, roll, self._base, self.config)
 
     def sounding(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`; a note's offset is how far it has been heard
         "The notes that have begun but are not final yet."
@@ -317,12 +349,12 @@ class NoteDecoder:
         self._rows = np.concatenate([self._rows, after], axis=1)
         notes, ends = self._advance(), _ends(self._open)
         earliest = _ticks(self._open["code"]) + _min_ticks(self.config)
-        ends = np.where(ends < _NEVER, ends, np.maximum(last * _TICKS, earliest))
+        ends = np.where(ends < _NEVER, self._refine(self._open, ends), np.maximum(last * _TICKS, earliest))
         notes = np.concatenate([notes, _finish(self._open, ends)])
         self._begin()
         return np.sort(notes, order=("onset", "pitch"))
 
-# %% ../nbs/12_decode.ipynb #c062
+# %% ../nbs/12_decode.ipynb #c064
 _BLOCK = 1024  # frames
 
 
@@ -338,7 +370,7 @@ def decode_notes(
     heard = np.concatenate([*blocks, decoder.close()])
     return np.sort(to_notes(heard, velocity_scale(heard) if level else 1.0), order=("onset", "pitch"))
 
-# %% ../nbs/12_decode.ipynb #c076
+# %% ../nbs/12_decode.ipynb #c078
 class PedalDecoder:
     """Turn the pedal roll into sustain-pedal events block by block; where the blocks are cut makes no difference."""
 
