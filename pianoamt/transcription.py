@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, NoteDecoder, PedalDecoder, to_notes, velocity_scale
-from .engine import TorchEngine
 from .notes import PianoamtError
+from .onnx_engine import make_engine
 from .result import Transcription, compact
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, concat_rolls
 
@@ -30,11 +30,12 @@ class Transcriber:
 
     def __init__(
         self,
-        weights: str | Path | None = None,  # a weights file; None takes the bundled one
+        weights: str | Path | None = None,  # a .safetensors or .onnx file; None takes what comes with the package
         device: str = "auto",  # auto, cpu, cuda or mps
         decoder: DecoderConfig | None = None,  # thresholds; None takes those saved with the weights
+        engine: str = "auto",  # auto, torch or onnx
     ) -> None:
-        self.engine = TorchEngine(weights, device)
+        self.engine = make_engine(weights, device, engine)
         self.decoder = decoder or DecoderConfig(**self.engine.info.get("decoder", {}))
 
     @property
@@ -100,7 +101,7 @@ def transcribe(
     sample_rate: int = SAMPLE_RATE,  # of samples, in Hz; a file knows its own
     durations: str = "key",  # key (with the pedal beside it) or pedal (extended by it)
     device: str = "auto",  # auto, cpu, cuda or mps
-    weights: str | Path | None = None,  # a weights file; None takes the bundled one
+    weights: str | Path | None = None,  # a .safetensors or .onnx file; None takes what comes with the package
 ) -> Transcription:  # notes and pedal
     "Transcribe one recording with a network that is loaded once and kept."
     return _shared(weights, device).transcribe(audio, sample_rate, durations)
