@@ -7,10 +7,10 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'QuietOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
            'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption',
            'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder',
-           'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device',
-           'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe',
+           'ModelFile', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations',
+           'Device', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe',
            'show_notes', 'demo', 'score', 'Layout', 'show_size', 'show_hours', 'rename', 'resample', 'check',
-           'preprocess', 'pack', 'train', 'main']
+           'preprocess', 'pack', 'train', 'export', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -632,6 +632,25 @@ def train(
     return 0
 
 # %% ../nbs/16_cli.ipynb #c094
+ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
+
+
+@app.command()
+@guarded
+def export(
+    model: ModelFile,  # replaced in one step
+    weights: WeightsFile = None,  # .safetensors
+) -> int:  # exit code
+    "Write transform and network to one ONNX file: sound in, probabilities out."
+    from pianoamt.notes import show_path
+    from pianoamt.onnx_engine import export_onnx
+
+    error = export_onnx(model, weights)
+    size = show_size(model.stat().st_size)
+    typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c097
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
