@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROW_SECONDS', 'MOST_ROWS', 'EXCERPT_SECONDS', 'FORMATS', 'write_csv', 'write_json', 'compact', 'write_npz',
-           'draw_rows', 'picture_bytes', 'write_picture', 'player_html', 'Transcription']
+           'draw_rows', 'picture_bytes', 'write_picture', 'player_html', 'page_html', 'to_pandas', 'to_pretty_midi',
+           'Transcription']
 
 # %% ../nbs/13e_result.ipynb #c002
 import base64
@@ -155,7 +156,51 @@ def player_html(
         player = f"<i>{html.escape(str(error))}</i>"
     return f"<p>{html.escape(label)}<br>{player}</p>"
 
-# %% ../nbs/13e_result.ipynb #c026
+# %% ../nbs/13e_result.ipynb #c025
+def page_html(
+    title: str,  # one line
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
+    seconds: float,  # length of the recording
+    source: Path | None = None,  # the recording, where it was a file
+) -> str:  # HTML with the first 30 s of all
+    "The roll, the recording and the transcription to listen to."
+    shown = min(seconds, EXCERPT_SECONDS)
+    picture = base64.b64encode(picture_bytes(draw_rows(notes, pedal, shown))).decode("ascii")
+    part = f"; here its first {shown:.0f} s" if shown < seconds else ""
+    page = f'<p>{html.escape(title)}{part}</p><img style="max-width:100%" src="data:image/png;base64,{picture}">'
+    if source is not None:
+        page += player_html(f"the recording, {show_path(source.name)}", read_blocks(source))
+    return page + player_html("the transcription", sonify(notes[notes["onset"] < shown], pedal, shown))
+
+# %% ../nbs/13e_result.ipynb #c029
+def to_pandas(
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+) -> "DataFrame":  # one row a note, a column for each field
+    "Notes as a pandas table; `PianoamtError` where pandas is missing."
+    try:
+        from pandas import DataFrame
+    except ImportError:
+        raise PianoamtError("this needs one more package: pip install pandas") from None
+    return DataFrame(notes)
+
+
+def to_pretty_midi(
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
+) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
+    "The same for pretty_midi; `PianoamtError` where that is missing."
+    try:
+        from pretty_midi import ControlChange, Instrument, Note, PrettyMIDI
+    except ImportError:
+        raise PianoamtError("this needs one more package: pip install pretty_midi") from None
+    piano, midi = Instrument(program=0, name="Piano"), PrettyMIDI()
+    piano.notes = [Note(velocity, pitch, onset, offset) for onset, offset, pitch, velocity, _ in notes.tolist()]
+    piano.control_changes = [ControlChange(64, value, time) for time, value in pedal.tolist()]
+    midi.instruments.append(piano)
+    return midi
+
+# %% ../nbs/13e_result.ipynb #c033
 FORMATS = (".mid", ".midi", ".csv", ".json", ".npz", ".png", ".wav")  # what a transcription can be saved as
 
 
@@ -209,33 +254,12 @@ class Transcription:
 
     def to_pandas(self) -> "DataFrame":  # one row a note; onset s, offset s, pitch, velocity 1..127, confidence 0..1
         "The notes as a pandas table; `PianoamtError` where pandas is missing."
-        try:
-            from pandas import DataFrame
-        except ImportError:
-            raise PianoamtError("to_pandas needs one more package: pip install pandas") from None
-        return DataFrame(self.notes)
+        return to_pandas(self.notes)
 
     def to_pretty_midi(self) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
-        "The same for pretty_midi; `PianoamtError` where that is missing."
-        try:
-            from pretty_midi import ControlChange, Instrument, Note, PrettyMIDI
-        except ImportError:
-            raise PianoamtError("to_pretty_midi needs one more package: pip install pretty_midi") from None
-        piano, midi = Instrument(program=0, name="Piano"), PrettyMIDI()
-        piano.notes = [Note(velocity, pitch, on, off) for on, off, pitch, velocity, _ in self.notes.tolist()]
-        piano.control_changes = [ControlChange(64, value, time) for time, value in self.pedal.tolist()]
-        midi.instruments.append(piano)
-        return midi
+        "Notes and pedal for pretty_midi; `PianoamtError` where that is missing."
+        return to_pretty_midi(self.notes, self.pedal)
 
     def _repr_html_(self) -> str:
         "A page: the roll, the recording where it was a file, and the transcription to listen to."
-        shown = min(self.seconds, EXCERPT_SECONDS)
-        picture = base64.b64encode(picture_bytes(draw_rows(self.notes, self.pedal, shown))).decode("ascii")
-        part = f"; here its first {shown:.0f} s" if shown < self.seconds else ""
-        page = (
-            f'<p>{html.escape(repr(self))}{part}</p><img style="max-width:100%" src="data:image/png;base64,{picture}">'
-        )
-        if self.source is not None:
-            page += player_html(f"the recording, {show_path(self.source.name)}", read_blocks(self.source))
-        early = self.notes[self.notes["onset"] < shown]
-        return page + player_html("the transcription", sonify(early, self.pedal, shown))
+        return page_html(repr(self), self.notes, self.pedal, self.seconds, self.source)
