@@ -31,7 +31,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["pianoamt", "pianoamt.*"]),
-    package_data={"pianoamt": ["py.typed", "weights/*", "demo/*"]},
+    package_data={"pianoamt": ["py.typed", "weights/*", "demo/*", "app/*"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

@@ -7,10 +7,11 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'QuietOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
            'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption',
            'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder',
-           'ModelFile', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations',
-           'Device', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe',
-           'show_notes', 'demo', 'score', 'Layout', 'show_size', 'show_hours', 'rename', 'resample', 'check',
-           'preprocess', 'pack', 'train', 'export', 'main']
+           'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'describe_error', 'complain',
+           'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device', 'progress_bar', 'check_folder',
+           'plan_targets', 'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'score', 'Layout',
+           'show_size', 'show_hours', 'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'export', 'serve',
+           'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -651,6 +652,33 @@ def export(
     return 0
 
 # %% ../nbs/16_cli.ipynb #c097
+PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
+BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
+LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
+LongestRecording = Annotated[float, typer.Option("--minutes", min=0.01, help="The longest recording.")]
+
+
+@app.command("app")
+@guarded
+def serve(
+    port: PortOption = 8866,  # 0..65535
+    browser: BrowserOption = True,  # whether to open one
+    weights: WeightsFile = None,  # other weights
+    device: DeviceOption = Device.auto,  # where the network runs
+    megabytes: LargestFile = 200.0,  # millions of bytes
+    minutes: LongestRecording = 30.0,  # length of its sound
+) -> int:  # exit code
+    "See, hear and correct transcriptions in a browser."
+    from pianoamt.explore import Limits
+    from pianoamt.webapp import prepare_app
+
+    limits = Limits(megabytes, minutes)
+    with prepare_app(port, browser, weights, device.value, limits) as server:
+        typer.echo(f"the app is at http://127.0.0.1:{server.port}/ and ends with Ctrl-C")
+        server.start()
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c100
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):

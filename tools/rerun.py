@@ -31,15 +31,27 @@ class FlagClient(NotebookClient):
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 
 
+def forget_widgets(notebook: nbformat.NotebookNode) -> None:
+    """Leave of a widget what can be read without the process that it lived in: its picture or its text."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+
+
 def rerun(path: Path, run_flags: frozenset[str]) -> float:
     """Execute one notebook in its own folder, write it back cleaned, and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
     client = FlagClient(
-        notebook, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=3600,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
     )
     client.run_flags = run_flags
     start = time.perf_counter()
     client.execute()
+    forget_widgets(notebook)
     nbformat.write(notebook, path)
     process_write(warn_msg=f"cannot clean {path}", proc_nb=lambda nb: clean_nb(nb, clean_ids=True), f_in=path)
     return time.perf_counter() - start
