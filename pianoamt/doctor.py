@@ -6,7 +6,7 @@
 __all__ = ['TONE_SECONDS', 'FORMATS', 'LITTLE_SPACE', 'WORST_F1', 'Finding', 'describe', 'read_requirements', 'check_library',
            'check_extra', 'check_versions', 'check_processor', 'check_devices', 'make_tone', 'write_tone', 'write_aac',
            'check_format', 'check_formats', 'read_header', 'installed_checksum', 'check_weights', 'check_output',
-           'hear_demo', 'judge', 'check_transcription', 'examine', 'report', 'as_json', 'main']
+           'hear_demo', 'judge', 'check_transcription', 'examine', 'report', 'report_json', 'main']
 
 # %% ../nbs/14c_doctor.ipynb #c002
 import base64
@@ -405,24 +405,23 @@ def report(
     return 1 if problems else 0
 
 
-def as_json(
+def report_json(
     findings: Iterable[Finding],  # from `examine`
-) -> str:  # an object with `works` and `findings`
-    "The same for machines."
+    say: Callable[[str], object] = print,  # what to do with the text
+) -> int:  # exit code: 0 if transcription works, 1 if it does not
+    "The same for machines: an object with `works` and `findings`."
     rows = [asdict(found) for found in findings]
     works = all(row["state"] != "problem" for row in rows)
-    return json.dumps({"works": works, "findings": rows}, indent=1)
+    say(json.dumps({"works": works, "findings": rows}, indent=1))
+    return 0 if works else 1
 
 # %% ../nbs/14c_doctor.ipynb #c064
 def main() -> None:
     "Examine and report; `--json` for machines."
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if "--json" in sys.argv[1:]:
-        text = as_json(examine())
-        print(text)
-        sys.exit(0 if json.loads(text)["works"] else 1)
-    sys.exit(report(examine()))
+    tell = report_json if "--json" in sys.argv[1:] else report
+    sys.exit(tell(examine()))
 
 
 if __name__ == "__main__" and __spec__ is not None:  # python -m pianoamt.doctor, not a notebook
