@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
-           'PictureOption', 'QuietOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption',
-           'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder',
-           'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder',
-           'DataFolder', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording',
-           'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path', 'Durations', 'Device',
-           'EngineName', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber', 'transcribe_to',
-           'transcribe', 'show_notes', 'demo', 'score', 'Layout', 'show_size', 'show_hours', 'rename', 'resample',
-           'check', 'preprocess', 'pack', 'train', 'export', 'serve', 'main']
+           'PictureOption', 'QuietOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset',
+           'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption',
+           'GammaOption', 'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption',
+           'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder', 'ModelFile', 'PortOption', 'BrowserOption',
+           'LargestFile', 'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code',
+           'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets',
+           'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout',
+           'show_size', 'show_hours', 'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'export', 'serve',
+           'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -404,6 +405,27 @@ def demo(
     return 0
 
 # %% ../nbs/16_cli.ipynb #c069
+TriedFolder = Annotated[Path, typer.Option("--out", help="Folder to try; it is not made.", metavar="DIR")]
+TriedWeights = Annotated[Path | None, typer.Option("--weights", help="Other weights to try.", metavar="FILE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+@app.command()
+@guarded
+def doctor(
+    out: TriedFolder = Path("midi_output"),  # where results would go
+    device: DeviceOption = Device.auto,  # where the network runs
+    engine: EngineOption = EngineName.auto,  # what it is computed with
+    weights: TriedWeights = None,  # .safetensors or .onnx
+    as_json: JsonOption = False,  # for programs
+) -> int:  # exit code: 1 if transcription does not work
+    "Look at everything that transcription depends on, and try it."
+    from pianoamt.doctor import examine, report, report_json
+
+    tell = report_json if as_json else report
+    return tell(examine(out, weights, device.value, engine.value), typer.echo)
+
+# %% ../nbs/16_cli.ipynb #c074
 _FOLDER = {"parser": as_path, "metavar": "DIR"}
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all scores here.", metavar="FILE", **_PATH)]
 
@@ -432,7 +454,7 @@ def score(
         typer.echo(f"pianoamt: {line}", err=True)
     return exit_code(len(scores.pieces), len(scores.missing) + len(scores.damaged))
 
-# %% ../nbs/16_cli.ipynb #c073
+# %% ../nbs/16_cli.ipynb #c078
 class Layout(str, Enum):
     """How a dataset is laid out."""
 
@@ -469,7 +491,7 @@ def show_hours(
     "Say how long something is."
     return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
 
-# %% ../nbs/16_cli.ipynb #c076
+# %% ../nbs/16_cli.ipynb #c081
 @app.command()
 @guarded
 def rename(
@@ -490,7 +512,7 @@ def rename(
     typer.echo(f"MIDI files {verb}: {len(result.renamed)}; ending in .mid already: {result.kept}")
     return exit_code(len(result.renamed) + result.kept, len(result.clashes))
 
-# %% ../nbs/16_cli.ipynb #c079
+# %% ../nbs/16_cli.ipynb #c084
 CopyFolder = Annotated[Path | None, typer.Option("--to", help="Keep the originals, write copies here.", **_FOLDER)]
 
 
@@ -517,7 +539,7 @@ def resample(
     typer.echo(f"recordings {verb}: {len(result.files)}{details}; done already: {result.done_before}")
     return exit_code(len(result.files) + result.done_before, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c082
+# %% ../nbs/16_cli.ipynb #c087
 QuickOption = Annotated[bool, typer.Option("--quick", help="Read only the headers of recordings.")]
 
 
@@ -545,7 +567,7 @@ def check(
     typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
     return 1 if result.problems else 0
 
-# %% ../nbs/16_cli.ipynb #c085
+# %% ../nbs/16_cli.ipynb #c090
 StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
 BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
 GammaOption = Annotated[float | None, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
@@ -582,7 +604,7 @@ def preprocess(
     typer.echo(f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}")
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c088
+# %% ../nbs/16_cli.ipynb #c093
 FontFile = Annotated[Path, typer.Argument(help="An .sf2 or .sf3 file.", metavar="FILE", **_PATH)]
 PackFolder = Annotated[Path, typer.Argument(help="Folder for the pack.", metavar="OUT", **_PATH)]
 BankOption = Annotated[int | None, typer.Option(min=0, help="Bank of the instrument.", metavar="N")]
@@ -619,7 +641,7 @@ def pack(
         )
     return 0
 
-# %% ../nbs/16_cli.ipynb #c091
+# %% ../nbs/16_cli.ipynb #c096
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -647,7 +669,7 @@ def train(
     trainer.run(report=typer.echo)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c094
+# %% ../nbs/16_cli.ipynb #c099
 ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
 
 
@@ -666,7 +688,7 @@ def export(
     typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c097
+# %% ../nbs/16_cli.ipynb #c102
 PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
@@ -693,7 +715,7 @@ def serve(
         server.start()
     return 0
 
-# %% ../nbs/16_cli.ipynb #c100
+# %% ../nbs/16_cli.ipynb #c105
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
