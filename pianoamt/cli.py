@@ -7,12 +7,13 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'PictureOption', 'QuietOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset',
            'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption',
            'GammaOption', 'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption',
-           'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder', 'ModelFile', 'PortOption', 'BrowserOption',
-           'LargestFile', 'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code',
-           'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets',
+           'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption',
+           'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption',
+           'BrowserOption', 'LargestFile', 'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each',
+           'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets',
            'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout',
-           'show_size', 'show_hours', 'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'export', 'serve',
-           'main']
+           'show_size', 'show_hours', 'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'tune', 'Scored',
+           'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -645,6 +646,7 @@ def pack(
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
+CpuOption = Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is a GPU.")]
 
 
 @app.command()
@@ -653,7 +655,7 @@ def train(
     recipe: RecipeFile,  # what to learn from, and how
     run: RunFolder,  # log, checkpoint and weights
     data: DataFolder = None,  # instead of the folder that the recipe names
-    cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even where there is a GPU.")] = False,
+    cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code
     "Train a network from a recipe; RUN/weights.safetensors is what `transcribe --weights` takes."
     from pianoamt.train import Trainer, load_dataset, open_store, read_recipe
@@ -670,6 +672,80 @@ def train(
     return 0
 
 # %% ../nbs/16_cli.ipynb #c099
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of the search; gone on with if it exists.", **_FOLDER)]
+TrialsOption = Annotated[int, typer.Option("--n-trials", min=1, help="Finished trials in all.", metavar="N")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a trial, 200 by default.", metavar="N")]
+RatesOption = Annotated[
+    tuple[float, float] | None, typer.Option(help="From and to; 0.0003 0.01 by default.", metavar="X X")
+]
+SizesOption = Annotated[
+    tuple[int, int] | None, typer.Option(help="Of the LSTMs, from and to; 16 64 by default.", metavar="N N")
+]
+HeldOutFolder = Annotated[
+    Path | None, typer.Option("--held-out", help="Recordings with notes to be judged on.", **_FOLDER)
+]
+
+
+@app.command()
+@guarded
+def tune(
+    recipe: RecipeFile,  # where the search starts
+    study: StudyFolder,  # trials, and the best recipe so far
+    n_trials: TrialsOption = 20,  # in all, however often the search was stopped
+    steps: StepsOption = None,  # of a short run
+    learning_rates: RatesOption = None,  # range
+    hidden_sizes: SizesOption = None,  # range, multiples of 8
+    data: DataFolder = None,  # instead of the folder that the recipe names
+    held_out: HeldOutFolder = None,  # instead of other segments of the material
+    cpu: CpuOption = False,  # stay off the GPU
+) -> int:  # exit code: 1 if no trial was complete
+    "Search learning rate and LSTM size in short runs; STUDY/best.json is what `train` takes."
+    from pianoamt.notes import show_path
+    from pianoamt.tune import SearchSpace, best_trial, tune_recipe
+
+    asked = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
+    space = replace(SearchSpace(), **{name: value for name, value in asked.items() if value is not None})
+    place = str(data) if data else None
+    done = tune_recipe(recipe, study, n_trials, space, place, held_out, cpu, report=typer.echo)
+    if not best_trial(done):
+        typer.echo(f"pianoamt: {show_path(study)}: no trial was completed; try lower learning rates", err=True)
+        return 1
+    typer.echo(f"next: pianoamt train {show_path(study / 'best.json')} RUN" + (f" --data {data}" if data else ""))
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c102
+class Scored(str, Enum):
+    """Which ends of notes are scored."""
+
+    key = "key"
+    pedal = "pedal"
+    both = "both"
+
+
+ScoredOption = Annotated[Scored, typer.Option("--durations", help="Score notes that end so, or both.")]
+
+
+@app.command()
+@guarded
+def tune_decoder(
+    recordings: Annotated[Path, typer.Argument(help="Recordings, with .mid or .tsv files beside them.", **_FOLDER)],
+    study: StudyFolder,  # trials, and the weights with the best thresholds so far
+    weights: WeightsFile = None,  # .safetensors
+    n_trials: TrialsOption = 100,  # in all, however often the search was stopped
+    durations: ScoredOption = Scored.both,  # convention for both sides
+    device: DeviceOption = Device.auto,  # where the network listens
+) -> int:  # exit code
+    "Search the decoder's thresholds; STUDY/tuned.safetensors is what `transcribe --weights` takes."
+    from pianoamt.notes import show_path
+    from pianoamt.thresholds import tune_decoder as search
+
+    done = search(recordings, study, weights, n_trials, durations.value, device.value, report=typer.echo)
+    found = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in done.best_params.items())
+    typer.echo(f"best: {found}: mean F1 {done.best_value:.4f}")
+    typer.echo(f"next: pianoamt transcribe AUDIO --weights {show_path(study / 'tuned.safetensors')}")
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c105
 ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
 
 
@@ -688,7 +764,7 @@ def export(
     typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c102
+# %% ../nbs/16_cli.ipynb #c108
 PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
@@ -715,7 +791,7 @@ def serve(
         server.start()
     return 0
 
-# %% ../nbs/16_cli.ipynb #c105
+# %% ../nbs/16_cli.ipynb #c111
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
