@@ -407,7 +407,8 @@ class TrainingState:
         self.skip_reasons: deque[str] = deque(maxlen=100)
         self.accelerator = make_accelerator(config, cpu)
         torch.manual_seed(config.seed)
-        network = load_weights(config.start_from)[0] if config.start_from else PianoNet(config.model)
+        network, given = load_weights(config.start_from) if config.start_from else (PianoNet(config.model), {})
+        self.decoder = given.get("decoder")  # thresholds that were found for the weights to start from
         if network.config != config.model:
             raise PianoamtError(f"{config.start_from}: weights of another network than the recipe's")
         for module in network.modules():
@@ -471,7 +472,8 @@ def save_run(
     if state.accelerator.is_main_process:
         with atomic_path(folder / CHECKPOINT) as temporary:
             temporary.write_bytes(save(pack_state(state)))
-        save_weights(state.average, folder / "weights.safetensors", {"steps": state.step, **(info or {})})
+        facts = {"steps": state.step} | ({"decoder": state.decoder} if state.decoder else {})
+        save_weights(state.average, folder / "weights.safetensors", facts | (info or {}))
         with atomic_path(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(asdict(state.config), indent=1))
 
