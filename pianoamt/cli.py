@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
-           'PictureOption', 'QuietOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset',
-           'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption',
-           'GammaOption', 'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption',
-           'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption',
-           'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption',
-           'BrowserOption', 'LargestFile', 'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each',
-           'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets',
-           'load_transcriber', 'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout',
-           'show_size', 'show_hours', 'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'tune', 'Scored',
-           'tune_decoder', 'export', 'serve', 'main']
+           'OffsetThreshold', 'MinDuration', 'TempoOption', 'PictureOption', 'QuietOption', 'TriedFolder',
+           'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption',
+           'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder',
+           'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder',
+           'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption',
+           'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
+           'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path',
+           'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber',
+           'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout', 'show_size', 'show_hours',
+           'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'tune', 'Scored', 'tune_decoder', 'export',
+           'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -234,6 +235,9 @@ EngineOption = Annotated[
 ]
 WeightsFile = Annotated[Path | None, typer.Option(help="Other weights than the bundled.", metavar="FILE", **_PATH)]
 OnsetThreshold = Annotated[float | None, typer.Option(help="The less, the more notes; 0 to 1.", metavar="X")]
+OffsetThreshold = Annotated[float | None, typer.Option(help="The less, the sooner notes end; 0 to 1.", metavar="X")]
+MinDuration = Annotated[float | None, typer.Option(help="No note is shorter; 0.001 to 1.", metavar="SECONDS")]
+TempoOption = Annotated[float, typer.Option(min=4, max=1000, help="What the MIDI file claims.", metavar="BPM")]
 PictureOption = Annotated[bool, typer.Option(help="Draw a piano roll (.png) beside each MIDI file.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 
@@ -300,17 +304,17 @@ def plan_targets(
 def load_transcriber(
     weights: Path | None = None,  # a weights file; None takes the bundled one
     device: Device = Device.auto,  # where the network runs
-    onset_threshold: float | None = None,  # how sure an onset must be, 0..1; None takes what was tuned with the weights
-    quiet: bool = False,  # whether to show nothing
     engine: EngineName = EngineName.auto,  # what it is computed with
+    quiet: bool = False,  # whether to show nothing
+    **settings: float | None,  # of the decoder, see `DecoderConfig`; None takes what was tuned with the weights
 ) -> "Transcriber":  # ready to work
     "Load the network."
     with progress_bar("loading the network", quiet):
         from pianoamt.transcription import Transcriber
 
         transcriber = Transcriber(weights, device.value, engine=engine.value)
-        if onset_threshold is not None:
-            transcriber.decoder = replace(transcriber.decoder, onset_threshold=onset_threshold)
+        wanted = {name: value for name, value in settings.items() if value is not None}
+        transcriber.decoder = replace(transcriber.decoder, **wanted)
     return transcriber
 
 # %% ../nbs/16_cli.ipynb #c049
@@ -321,6 +325,7 @@ def transcribe_to(
     durations: Durations = Durations.key,  # convention for the ends of notes
     picture: bool = False,  # whether to draw the piano roll beside it, as .png
     quiet: bool = False,  # whether to show nothing
+    tempo: float = 120.0,  # beats a minute that the MIDI file claims, 4..1000
 ) -> "Transcription":  # what was written
     "Transcribe one file and say how it went in one line."
     from pianoamt.notes import show_path
@@ -329,7 +334,7 @@ def transcribe_to(
     with progress_bar(show_path(source.name), quiet) as report:
         result = transcriber.transcribe(source, durations=durations.value, progress=report)
         speed = result.seconds / (time.perf_counter() - begun)
-        files = [result.save(target), *([result.save(target.with_suffix(".png"))] if picture else [])]
+        files = [result.save(target, tempo), *([result.save(target.with_suffix(".png"))] if picture else [])]
     count = {0: "no notes (is it silent?)", 1: "1 note"}.get(len(result.notes), f"{len(result.notes)} notes")
     verb = "written to" if len(result.notes) else "an empty MIDI file written to"
     names = " and ".join(show_path(file) for file in files)
@@ -349,6 +354,9 @@ def transcribe(
     engine: EngineOption = EngineName.auto,  # what it is computed with
     weights: WeightsFile = None,  # .safetensors or .onnx
     onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
+    offset_threshold: OffsetThreshold = None,  # the same for ends, of the sound and of the key
+    min_duration: MinDuration = None,  # s
+    tempo: TempoOption = 120.0,  # beats a minute
     picture: PictureOption = False,  # whether to draw piano rolls
     quiet: QuietOption = False,  # whether to show nothing but errors
 ) -> int:  # exit code
@@ -357,13 +365,14 @@ def transcribe(
     if not targets:
         return exit_code(0, refused)
     check_folder(out)
-    transcriber = load_transcriber(weights, device, onset_threshold, quiet, engine)
+    ends = {"offset_threshold": offset_threshold, "release_threshold": offset_threshold, "min_duration": min_duration}
+    transcriber = load_transcriber(weights, device, engine, quiet, onset_threshold=onset_threshold, **ends)
     done, failed = attempt_each(
-        targets, lambda source: transcribe_to(transcriber, source, targets[source], durations, picture, quiet)
+        targets, lambda source: transcribe_to(transcriber, source, targets[source], durations, picture, quiet, tempo)
     )
     return exit_code(len(done), refused + failed)
 
-# %% ../nbs/16_cli.ipynb #c064
+# %% ../nbs/16_cli.ipynb #c066
 def _console() -> "Console":  # for tables
     "Standard output, wide enough for whole names where it is no terminal."
     from rich.console import Console
@@ -390,7 +399,7 @@ def show_notes(
         table.caption = f"and {len(result.notes) - most} more"
     _console().print(table)
 
-# %% ../nbs/16_cli.ipynb #c066
+# %% ../nbs/16_cli.ipynb #c068
 @app.command()
 @guarded
 def demo(
@@ -405,7 +414,7 @@ def demo(
     show_notes(result)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c069
+# %% ../nbs/16_cli.ipynb #c071
 TriedFolder = Annotated[Path, typer.Option("--out", help="Folder to try; it is not made.", metavar="DIR")]
 TriedWeights = Annotated[Path | None, typer.Option("--weights", help="Other weights to try.", metavar="FILE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
@@ -426,7 +435,7 @@ def doctor(
     tell = report_json if as_json else report
     return tell(examine(out, weights, device.value, engine.value), typer.echo)
 
-# %% ../nbs/16_cli.ipynb #c074
+# %% ../nbs/16_cli.ipynb #c076
 _FOLDER = {"parser": as_path, "metavar": "DIR"}
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all scores here.", metavar="FILE", **_PATH)]
 
@@ -455,7 +464,7 @@ def score(
         typer.echo(f"pianoamt: {line}", err=True)
     return exit_code(len(scores.pieces), len(scores.missing) + len(scores.damaged))
 
-# %% ../nbs/16_cli.ipynb #c078
+# %% ../nbs/16_cli.ipynb #c080
 class Layout(str, Enum):
     """How a dataset is laid out."""
 
@@ -492,7 +501,7 @@ def show_hours(
     "Say how long something is."
     return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
 
-# %% ../nbs/16_cli.ipynb #c081
+# %% ../nbs/16_cli.ipynb #c083
 @app.command()
 @guarded
 def rename(
@@ -513,7 +522,7 @@ def rename(
     typer.echo(f"MIDI files {verb}: {len(result.renamed)}; ending in .mid already: {result.kept}")
     return exit_code(len(result.renamed) + result.kept, len(result.clashes))
 
-# %% ../nbs/16_cli.ipynb #c084
+# %% ../nbs/16_cli.ipynb #c086
 CopyFolder = Annotated[Path | None, typer.Option("--to", help="Keep the originals, write copies here.", **_FOLDER)]
 
 
@@ -540,7 +549,7 @@ def resample(
     typer.echo(f"recordings {verb}: {len(result.files)}{details}; done already: {result.done_before}")
     return exit_code(len(result.files) + result.done_before, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c087
+# %% ../nbs/16_cli.ipynb #c089
 QuickOption = Annotated[bool, typer.Option("--quick", help="Read only the headers of recordings.")]
 
 
@@ -568,7 +577,7 @@ def check(
     typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
     return 1 if result.problems else 0
 
-# %% ../nbs/16_cli.ipynb #c090
+# %% ../nbs/16_cli.ipynb #c092
 StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
 BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
 GammaOption = Annotated[float | None, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
@@ -605,7 +614,7 @@ def preprocess(
     typer.echo(f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}")
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c093
+# %% ../nbs/16_cli.ipynb #c095
 FontFile = Annotated[Path, typer.Argument(help="An .sf2 or .sf3 file.", metavar="FILE", **_PATH)]
 PackFolder = Annotated[Path, typer.Argument(help="Folder for the pack.", metavar="OUT", **_PATH)]
 BankOption = Annotated[int | None, typer.Option(min=0, help="Bank of the instrument.", metavar="N")]
@@ -642,7 +651,7 @@ def pack(
         )
     return 0
 
-# %% ../nbs/16_cli.ipynb #c096
+# %% ../nbs/16_cli.ipynb #c098
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -671,7 +680,7 @@ def train(
     trainer.run(report=typer.echo)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c099
+# %% ../nbs/16_cli.ipynb #c101
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the search; gone on with if it exists.", **_FOLDER)]
 TrialsOption = Annotated[int, typer.Option("--n-trials", min=1, help="Finished trials in all.", metavar="N")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a trial, 200 by default.", metavar="N")]
@@ -713,7 +722,7 @@ def tune(
     typer.echo(f"next: pianoamt train {show_path(study / 'best.json')} RUN" + (f" --data {data}" if data else ""))
     return 0
 
-# %% ../nbs/16_cli.ipynb #c102
+# %% ../nbs/16_cli.ipynb #c104
 class Scored(str, Enum):
     """Which ends of notes are scored."""
 
@@ -745,7 +754,7 @@ def tune_decoder(
     typer.echo(f"next: pianoamt transcribe AUDIO --weights {show_path(study / 'tuned.safetensors')}")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c105
+# %% ../nbs/16_cli.ipynb #c107
 ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
 
 
@@ -764,7 +773,7 @@ def export(
     typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c108
+# %% ../nbs/16_cli.ipynb #c110
 PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
@@ -791,7 +800,7 @@ def serve(
         server.start()
     return 0
 
-# %% ../nbs/16_cli.ipynb #c111
+# %% ../nbs/16_cli.ipynb #c113
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):
