@@ -48,6 +48,7 @@ from pianoamt.notes import (
     PianoamtError,
     _read_chunks,
     atomic_path,
+    check_file,
     make_pedal,
     read_midi,
     read_tsv,
@@ -699,7 +700,20 @@ class MidiPack:
         notes = notes[keep]
         return Performance(notes[np.lexsort((notes["pitch"], notes["onset"]))], pedal)
 
-# %% ../nbs/02_corpus.ipynb #c081
+# %% ../nbs/02_corpus.ipynb #c082
+def _check_pack(
+    pack: MidiPack,  # as read
+) -> None:
+    "ValueError where its arrays do not fit together."
+    if len(pack.split) != len(pack.path) or any(a.ndim != 1 or a.dtype.kind not in "iu" for a in pack.arrays.values()):
+        raise ValueError("its arrays do not have the right form")
+    for index, columns in (("note_index", PACK_ARRAYS[:4]), ("cc64_index", PACK_ARRAYS[5:7])):
+        ends = pack.arrays[index].astype(np.int64)
+        lengths = {len(pack.arrays[name]) for name in columns}
+        if len(ends) != len(pack) + 1 or ends[0] < 0 or (np.diff(ends) < 0).any() or lengths != {int(ends[-1])}:
+            raise ValueError(f"its {index} does not fit its events")
+
+# %% ../nbs/02_corpus.ipynb #c083
 PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
 
 
@@ -708,16 +722,21 @@ def load_midi_pack(
 ) -> MidiPack:  # all its performances
     "Open a pack; raises `PianoamtError` in one line for any other file."
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(check_file(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in PACK_ARRAYS}
-            return MidiPack(arrays, tuple(file["path"].tolist()), tuple(file["split"].tolist()))
-    except (OSError, KeyError, ValueError) as error:
-        raise PianoamtError(f"{path}: not a MIDI pack ({error})") from error
+            pack = MidiPack(arrays, tuple(file["path"].tolist()), tuple(file["split"].tolist()))
+        _check_pack(pack)
+        return pack
+    except PianoamtError:
+        raise
+    except Exception as error:  # a damaged archive raises a dozen kinds of them
+        reason = "it claims to be larger than this memory" if isinstance(error, MemoryError) else error
+        raise PianoamtError(f"{show_path(path)}: not a MIDI pack ({reason})") from None
 
 
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
-# %% ../nbs/02_corpus.ipynb #c084
+# %% ../nbs/02_corpus.ipynb #c086
 def _by_stem(
     folder: Path,  # a dataset
     suffixes: Sequence[str],  # the first one wins where files differ only in their ending
@@ -735,7 +754,7 @@ def _key(
     "Forget the ending, the case and the encoding of accents."
     return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
 
-# %% ../nbs/02_corpus.ipynb #c085
+# %% ../nbs/02_corpus.ipynb #c087
 _NOTE_SUFFIXES = (*MIDI_SUFFIXES, ".tsv")
 
 
@@ -755,7 +774,7 @@ def _pairs(
     pairs += [(path, None) for path in sounds.values()] + [(None, path) for path in notes.values()]
     return sorted(pairs, key=lambda pair: str(pair[0] or pair[1]))
 
-# %% ../nbs/02_corpus.ipynb #c088
+# %% ../nbs/02_corpus.ipynb #c090
 def split_by_hash(
     name: str,  # of the piece, without folder and ending; case does not count
     test: float = 0.1,  # share of the test set, 0..1
@@ -766,7 +785,7 @@ def split_by_hash(
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < test else "validation" if number < test + validation else "train"
 
-# %% ../nbs/02_corpus.ipynb #c091
+# %% ../nbs/02_corpus.ipynb #c093
 _MAESTRO = ("canonical_composer", "canonical_title", "split", "midi_filename", "audio_filename", "duration")
 _MAESTRO_LISTS = ("maestro-v*.csv", "maestro-v*.json", "*/maestro-v*.csv", "*/maestro-v*.json")
 
@@ -794,7 +813,7 @@ def _maestro_rows(
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise PianoamtError(f"{show_path(path)}: not a MAESTRO list ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/02_corpus.ipynb #c093
+# %% ../nbs/02_corpus.ipynb #c095
 def _maestro_pieces(
     folder: Path,  # MAESTRO's folder
 ) -> Iterator[Piece]:  # in the order of the list
@@ -806,7 +825,7 @@ def _maestro_pieces(
         name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
-# %% ../nbs/02_corpus.ipynb #c095
+# %% ../nbs/02_corpus.ipynb #c097
 _MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
 
 
@@ -836,7 +855,7 @@ def _maps_pieces(
         split = "test" if piano.startswith("ENSTDk") else "excluded" if title in tested else "train"
         yield _plain_piece(folder, audio, midi, split, title=title)
 
-# %% ../nbs/02_corpus.ipynb #c098
+# %% ../nbs/02_corpus.ipynb #c100
 def _smd_pieces(
     folder: Path,  # the Saarland Music Data
 ) -> Iterator[Piece]:  # in order of their names
@@ -857,7 +876,7 @@ def _folder_pieces(
         title = (audio or midi or folder).stem
         yield _plain_piece(folder, audio, midi, split_by_hash(title), title=title)
 
-# %% ../nbs/02_corpus.ipynb #c100
+# %% ../nbs/02_corpus.ipynb #c102
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
@@ -884,7 +903,7 @@ def _pack_pieces(
             piece = str(PurePosixPath(name).with_suffix(""))
             yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
 
-# %% ../nbs/02_corpus.ipynb #c103
+# %% ../nbs/02_corpus.ipynb #c105
 @dataclass(frozen=True)
 class Corpus:
     """A dataset as one table."""
@@ -935,7 +954,7 @@ class Corpus:
         "Packs of performances without recordings."
         return cls(Path(folder), "packs", tuple(_pack_pieces(Path(folder))))
 
-# %% ../nbs/02_corpus.ipynb #c104
+# %% ../nbs/02_corpus.ipynb #c106
 LAYOUTS = ("maestro", "maps", "smd", "packs", "folder")
 
 
@@ -967,7 +986,7 @@ def open_corpus(
         raise PianoamtError(f"{show_path(folder)}: holds no recordings and no MIDI files")
     return corpus
 
-# %% ../nbs/02_corpus.ipynb #c109
+# %% ../nbs/02_corpus.ipynb #c111
 def plot_splits(
     corpus: Corpus,  # a table of pieces
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -984,7 +1003,7 @@ def plot_splits(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c112
+# %% ../nbs/02_corpus.ipynb #c114
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong with a piece."""
@@ -1009,7 +1028,7 @@ def compare_lengths(
     elif len(notes) and seconds > 1.05 * last + 5:
         yield "length mismatch", f"the recording goes on until {seconds:.2f} s, but the last note ends at {last:.2f} s"
 
-# %% ../nbs/02_corpus.ipynb #c115
+# %% ../nbs/02_corpus.ipynb #c117
 def _missing_bytes(
     path: Path,  # a sound file
 ) -> int:  # bytes that a WAV file's header promises and the file does not have
@@ -1044,7 +1063,7 @@ def _check_audio(
         problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
 
-# %% ../nbs/02_corpus.ipynb #c117
+# %% ../nbs/02_corpus.ipynb #c119
 def _only_drums(
     path: Path,  # a MIDI file without piano notes
 ) -> bool:  # whether it has notes on channel 10
@@ -1070,7 +1089,7 @@ def _check_midi(
     content = [np.round(notes["onset"] * 200).astype("<i8"), notes["pitch"], notes["velocity"]]
     return [], performance, hashlib.sha256(b"".join(part.tobytes() for part in content)).hexdigest()
 
-# %% ../nbs/02_corpus.ipynb #c119
+# %% ../nbs/02_corpus.ipynb #c121
 @dataclass(frozen=True)
 class _Finding:
     """What was found out about one piece."""
@@ -1104,7 +1123,7 @@ def _examine(
         ]
     return _Finding(piece, problems, seconds, sound, notes)
 
-# %% ../nbs/02_corpus.ipynb #c121
+# %% ../nbs/02_corpus.ipynb #c123
 def _duplicates(
     findings: Sequence[_Finding],  # of all pieces
 ) -> tuple[list[Problem], list[Problem]]:  # problems and hints
@@ -1130,7 +1149,7 @@ def _duplicates(
                 found[-1].append(Problem(group[0].id, "duplicate across splits", f"{what} in several splits: {text}"))
     return found[0] + found[1], found[2]
 
-# %% ../nbs/02_corpus.ipynb #c122
+# %% ../nbs/02_corpus.ipynb #c124
 @dataclass(frozen=True)
 class CheckResult:
     """What a look at every piece brought to light."""

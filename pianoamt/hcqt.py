@@ -171,7 +171,16 @@ class HCQTConfig:
     floor_db: float = -100.0  # what silence reads, in dB below a sine of amplitude 1
 
     def __post_init__(self) -> None:
-        "Refuse harmonics that are no whole octaves."
+        "Refuse harmonics that are no whole octaves, and sizes that no transform has."
+        sizes = (self.sample_rate, self.hop, self.keys, *self.bins_per_semitone)
+        if not all(type(size) is int and 0 < size <= 192_000 for size in sizes) or not 0 < len(sizes) - 3 <= 8:
+            raise ValueError("sample rate, hop, keys and bins must be whole numbers above 0, of at most 8 transforms")
+        if self.keys > 128 or max(self.bins_per_semitone) > 64 or not -128 < self.lowest_pitch < 128:
+            raise ValueError("more than 128 keys, more than 64 bins in a semitone, or a pitch beyond MIDI's")
+        if not 0 <= self.gamma <= 1000 or not -400 <= self.floor_db <= 0 or not 0 < len(self.harmonics) <= 16:
+            raise ValueError("gamma, floor or number of harmonics lies outside what can be computed")
+        if not all(1 / 64 <= harmonic <= 64 for harmonic in self.harmonics):
+            raise ValueError(f"harmonics must lie between 1/64 and 64, not {self.harmonics}")
         if any(math.log2(harmonic) % 1 for harmonic in self.harmonics):
             raise ValueError(f"harmonics must be powers of two (whole octaves), not {self.harmonics}")
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .hcqt import HCQTConfig
 from .hdconv import HDConv, harmonic_dilations
-from .notes import PianoamtError, atomic_path
+from .notes import PianoamtError, atomic_path, check_file, show_path
 
 # %% ../nbs/07_model.ipynb #c005
 PER_KEY_HEADS = ("onset", "frame", "offset", "release", "velocity")
@@ -44,7 +44,18 @@ class ModelConfig:
     foldings: int = 0  # of the `lstm_stride` ways to fold, how many are averaged in use; 0 is all
 
     def __post_init__(self) -> None:
-        "Refuse foldings that do not divide the stride."
+        "Refuse sizes that no network has, and foldings that do not divide the stride."
+        rows = (self.dilations, self.frequency_dilations)
+        sizes = [
+            value for name, value in vars(self).items() if name not in ("hcqt", "dilations", "frequency_dilations")
+        ]
+        numbers = [*sizes, *(row for each in rows for row in each)]
+        if not all(type(number) is int and 0 <= number <= 1024 for number in numbers) or len(numbers) > 64:
+            raise ValueError("a network's sizes are whole numbers from 0 to 1024, of at most 64 layers")
+        if not min(self.stem_channels, self.channels, self.lstm_stride, self.onset_hidden) > 0:
+            raise ValueError("a network needs channels, a stride and a hidden size above 0")
+        if not min(self.note_hidden, self.pedal_hidden) > 0 or max(self.stem_layers, self.time_layers) > 64:
+            raise ValueError("a network needs hidden sizes above 0 and at most 64 layers")
         if self.foldings < 0 or self.foldings and self.lstm_stride % self.foldings:
             raise ValueError(f"foldings is {self.foldings}, which does not divide lstm_stride {self.lstm_stride}")
 
@@ -258,23 +269,42 @@ def save_weights(
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
 
-# %% ../nbs/07_model.ipynb #c038
+# %% ../nbs/07_model.ipynb #c039
+def _check_tensors(
+    config: ModelConfig,  # that the file states
+    info: Any,  # its notes
+    tensors: dict[str, Tensor],  # its numbers
+) -> None:
+    "ValueError where they do not go together, before the memory for the network is taken."
+    with torch.device("meta"):  # shapes without numbers
+        shapes = {name: tensor.shape for name, tensor in PianoNet(config).state_dict().items()}
+    if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+        raise ValueError("its tensors are not those of its configuration")
+    if not isinstance(info, dict):
+        raise ValueError("its notes are no table")
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError("it holds weights that are no numbers")
+
+# %% ../nbs/07_model.ipynb #c040
 def load_weights(
     path: str | Path,  # a file that `save_weights` made
     device: str = "cpu",  # where to put the network
 ) -> tuple[PianoNet, dict[str, Any]]:  # the network in eval mode; the notes saved with it
     "Rebuild a network from its file; raises `WeightsError` in one line for any other file."
-    if not Path(path).is_file():
-        raise WeightsError(f"{path}: no such weights file")
+    shown = show_path(check_file(path, WeightsError))
     try:
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise WeightsError(f"{path}: a safetensors file, but not one of pianoamt's (no format {FORMAT!r})")
-            model = PianoNet(config_from_dict(json.loads(metadata["config"])))
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return model.to(device).eval(), json.loads(metadata.get("info", "{}"))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+                raise WeightsError(f"{shown}: a safetensors file, but not one of pianoamt's (no format {FORMAT!r})")
+            config, info = config_from_dict(json.loads(metadata["config"])), json.loads(metadata.get("info", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            _check_tensors(config, info, tensors)
+            model = PianoNet(config)
+            model.load_state_dict(tensors)
+            return model.to(device).eval(), info
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path}: damaged or not a weights file ({str(error).splitlines()[0][:120]})") from error
+        reason = "".join(c for c in str(error).splitlines()[0][:120] if c.isprintable()) if str(error) else "no reason"
+        raise WeightsError(f"{shown}: damaged or not a weights file ({reason})") from error

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'LOWEST_PITCH', 'HIGHEST_PITCH', 'SHORTEST_NOTE', 'TEMP_PREFIX', 'PianoamtError',
            'make_notes', 'Performance', 'make_pedal', 'cut_overlaps', 'extend_by_pedal', 'note_name', 'plot_roll',
-           'show_path', 'atomic_path', 'check_file', 'read_midi', 'write_midi', 'read_tsv']
+           'show_path', 'atomic_path', 'check_file', 'read_json', 'read_midi', 'write_midi', 'read_tsv']
 
 # %% ../nbs/00_notes.ipynb #c002
 import contextlib
 import errno
+import json
 import math
 import os
 import secrets
@@ -276,7 +277,30 @@ def check_file(
         raise error(f"{show_path(path)}: cannot be read (permission denied)")
     return Path(path)
 
-# %% ../nbs/00_notes.ipynb #c051
+# %% ../nbs/00_notes.ipynb #c047
+_LARGEST_TABLE = 64 * 2**20  # bytes; the manifest of a store of all MAESTRO takes one million
+
+
+def read_json(
+    path: str | os.PathLike[str],  # a text file
+    claim: str,  # what it should have been, for the message, e.g. "not a recipe"
+    error: type[PianoamtError] = PianoamtError,  # what to raise
+) -> Any:  # what it holds
+    "Read a JSON file; the error of one line says why it cannot be."
+    file = check_file(path, error)
+    try:
+        if file.stat().st_size > _LARGEST_TABLE:
+            raise ValueError("far too large")
+        return json.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        reason = "it is no text"
+    except RecursionError:
+        reason = "its brackets are nested too deeply"
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+    raise error(f"{show_path(path)}: {claim} ({reason})")
+
+# %% ../nbs/00_notes.ipynb #c054
 def _read_number(
     data: bytes,  # a track's bytes
     at: int,  # where the number begins
@@ -290,7 +314,7 @@ def _read_number(
             return value, place + 1
     raise PianoamtError("a number of more than four bytes")
 
-# %% ../nbs/00_notes.ipynb #c054
+# %% ../nbs/00_notes.ipynb #c057
 def _read_track(
     data: bytes,  # the body of one track, as far as the file goes
     size: int,  # the bytes that its header promises
@@ -323,7 +347,7 @@ def _read_track(
         raise IndexError("the track breaks off")
     return np.frombuffer(events, dtype=np.int64).reshape(-1, 4), tempos, tick
 
-# %% ../nbs/00_notes.ipynb #c057
+# %% ../nbs/00_notes.ipynb #c060
 def _tick_seconds(
     ticks: npt.NDArray[np.int64],  # shape (events,)
     tempos: list[tuple[int, int]],  # tempo changes of all tracks: tick, µs per quarter note
@@ -339,7 +363,7 @@ def _tick_seconds(
     stretch = np.searchsorted(starts, ticks, side="right") - 1
     return begins[stretch] + (ticks - starts[stretch]) * lengths[stretch]
 
-# %% ../nbs/00_notes.ipynb #c061
+# %% ../nbs/00_notes.ipynb #c064
 def _pair_notes(
     keys: npt.NDArray[np.int64],  # which key of which channel and track, shape (events,), in order of time
     strikes: npt.NDArray[np.bool_],  # whether the event is a key going down, shape (events,)
@@ -358,7 +382,7 @@ def _pair_notes(
     ends[first[np.lexsort((first, keys[first]))]] = last[np.lexsort((last, keys[last]))]
     return ends
 
-# %% ../nbs/00_notes.ipynb #c065
+# %% ../nbs/00_notes.ipynb #c068
 def _deepest_pedal(
     times: npt.NDArray[np.float64],  # s, in order, shape (events,)
     values: npt.NDArray[np.int64],  # 0..127, shape (events,)
@@ -371,7 +395,7 @@ def _deepest_pedal(
         deepest = np.maximum(deepest, np.where(latest >= 0, values[latest], 0))
     return make_pedal(times, deepest)
 
-# %% ../nbs/00_notes.ipynb #c068
+# %% ../nbs/00_notes.ipynb #c071
 _LARGEST_MIDI = 6 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
 _MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
@@ -404,7 +428,7 @@ def _read_chunks(
     seconds = _tick_seconds(np.append(table[:, 0], last), tempos, division)
     return table[:, 1:], seconds[:-1], float(seconds[-1])
 
-# %% ../nbs/00_notes.ipynb #c069
+# %% ../nbs/00_notes.ipynb #c072
 def _piano_notes(
     table: npt.NDArray[np.int64],  # (track, status, pitch, velocity) rows, in order of time
     times: npt.NDArray[np.float64],  # s, shape (rows,)
@@ -423,7 +447,7 @@ def _piano_notes(
     offsets = np.maximum(offsets, onsets + SHORTEST_NOTE)
     return cut_overlaps(make_notes(onsets, offsets, pitch[strikes], table[strikes, 3]), closest)
 
-# %% ../nbs/00_notes.ipynb #c070
+# %% ../nbs/00_notes.ipynb #c073
 def read_midi(
     path: str | os.PathLike[str],  # a Standard MIDI File
 ) -> Performance:  # its piano notes, key-down, and its sustain pedal
@@ -443,7 +467,7 @@ def read_midi(
     pedal = _deepest_pedal(times[is_pedal], table[is_pedal, 3], table[is_pedal, 1] & 15)
     return Performance(_piano_notes(table, times, end), pedal)
 
-# %% ../nbs/00_notes.ipynb #c082
+# %% ../nbs/00_notes.ipynb #c085
 def _write_number(
     value: int,  # 0..2^28-1
 ) -> bytes:  # one to four bytes, seven bits in each
@@ -453,7 +477,7 @@ def _write_number(
         digits.insert(0, value & 127 | 128)
     return bytes(digits)
 
-# %% ../nbs/00_notes.ipynb #c085
+# %% ../nbs/00_notes.ipynb #c088
 def _midi_rows(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, without overlaps
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
@@ -468,7 +492,7 @@ def _midi_rows(
     feet[:] = np.stack([foot, *np.broadcast_arrays(1, 0xB0, 64, pedal["value"])], axis=1)
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
-# %% ../nbs/00_notes.ipynb #c087
+# %% ../nbs/00_notes.ipynb #c090
 def write_midi(
     path: str | os.PathLike[str],  # the .mid file to write
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
@@ -494,7 +518,7 @@ def write_midi(
     with atomic_path(path) as temp:
         temp.write_bytes(header + b"MTrk" + len(body).to_bytes(4, "big") + body)
 
-# %% ../nbs/00_notes.ipynb #c098
+# %% ../nbs/00_notes.ipynb #c101
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds

@@ -432,8 +432,11 @@ class OnnxEngine(Engine):
         notes = self.session.get_modelmeta().custom_metadata_map
         if notes.get("format") != ONNX_FORMAT:
             raise PianoamtError(f"{model}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
-        self.info = json.loads(notes["info"])
-        self.windows = Windows(reach=int(notes["reach_frames"]))
+        try:
+            self.info, reach = dict(json.loads(notes["info"])), int(notes["reach_frames"])
+            self.windows = Windows(reach=reach)
+        except (KeyError, ValueError, TypeError, RecursionError):
+            raise PianoamtError(f"{model}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
 
     def compute(
         self,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from .notes import PianoamtError, extend_by_pedal
+from .notes import PianoamtError, extend_by_pedal, read_json, show_path
 
 # %% ../nbs/09_render.ipynb #c005
 @dataclass(frozen=True)
@@ -61,23 +61,39 @@ class PianoPack:
         "How loud a layer was recorded."
         return float(np.median([region.rms_db for region in self.regions if region.layer == layer]))
 
-# %% ../nbs/09_render.ipynb #c013
+# %% ../nbs/09_render.ipynb #c014
+def _is_sound(
+    pack: PianoPack,  # as read
+) -> bool:  # whether its numbers can be
+    "Look for values that no piano has."
+    layers = range(len(pack.layer_lovel))
+    whole = [(r.key, r.start, r.len) for r in pack.regions] + [(n, n, n) for n in (*pack.layer_lovel, pack.sample_rate)]
+    if not all(type(number) is int and number >= 0 for row in whole for number in row):
+        return False
+    levels = [(r.tune, r.rms_db, r.pre_ms) for r in pack.regions]
+    if not all(type(number) in (int, float) and abs(number) < 1e6 for row in levels for number in row):
+        return False
+    return 0 < pack.sample_rate < 10**6 and {r.layer for r in pack.regions} == set(layers)
+
+# %% ../nbs/09_render.ipynb #c015
 def load_pack(
     path: str | Path,  # the pack's .json
     audio: npt.NDArray[np.float32],  # the pack's decoded audio, mono at its sample rate, shape (samples,)
 ) -> PianoPack:  # ready to render
     "Put a pack together from its table and its decoded audio; raises `PianoamtError` where they do not fit."
+    claim, table = "not the table of a piano pack", read_json(path, "not the table of a piano pack")
     try:
-        table = json.loads(Path(path).read_text(encoding="utf-8"))
         regions = tuple(Region(**region) for region in table["regions"])
-        lowest = tuple(table["layer_lovel"])
+        pack = PianoPack(str(table["name"]), audio, regions, tuple(table["layer_lovel"]), table["sr"])
     except (KeyError, TypeError, ValueError) as error:
-        raise PianoamtError(f"{path}: not the table of a piano pack ({error})") from error
+        raise PianoamtError(f"{show_path(path)}: {claim} ({type(error).__name__} at {error})") from error
+    if not _is_sound(pack):
+        raise PianoamtError(f"{show_path(path)}: {claim} (it holds impossible values)")
     if not regions or max(region.start + region.len for region in regions) > len(audio) + 1600:
-        raise PianoamtError(f"{path}: its table and its audio do not belong together")
-    return PianoPack(table["name"], audio, regions, lowest, table["sr"])
+        raise PianoamtError(f"{show_path(path)}: its table and its audio do not belong together")
+    return pack
 
-# %% ../nbs/09_render.ipynb #c016
+# %% ../nbs/09_render.ipynb #c018
 @dataclass(frozen=True)
 class Voicing:
     """How an instrument is set up and miked; drawn anew for every training segment."""
@@ -103,7 +119,7 @@ def key_tuning(
     scatter = np.random.default_rng(voicing.seed).standard_normal(128) * voicing.key_cents
     return voicing.detune_cents + voicing.stretch_cents * np.sign(position) * position**2 + scatter
 
-# %% ../nbs/09_render.ipynb #c019
+# %% ../nbs/09_render.ipynb #c021
 def play_note(
     pack: PianoPack,  # the instrument
     region: Region,  # the stroke to use
@@ -129,7 +145,7 @@ def play_note(
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
     return first, sound
 
-# %% ../nbs/09_render.ipynb #c022
+# %% ../nbs/09_render.ipynb #c024
 def render(
     notes: npt.NDArray,  # key-down notes, NOTE_DTYPE
     pedal: npt.NDArray,  # CC64 events, PEDAL_DTYPE
@@ -159,7 +175,7 @@ def render(
         out[first : first + len(sound)] += sound * np.float32(10 ** (gain_db / 20))
     return out
 
-# %% ../nbs/09_render.ipynb #c029
+# %% ../nbs/09_render.ipynb #c031
 def cut_to_direct(
     response: npt.NDArray[np.float32],  # impulse response as recorded
 ) -> npt.NDArray[np.float32]:  # from the direct sound on
@@ -167,7 +183,7 @@ def cut_to_direct(
     loud = np.abs(response)
     return response[int(np.argmax(loud >= 0.5 * loud.max())) :]
 
-# %% ../nbs/09_render.ipynb #c032
+# %% ../nbs/09_render.ipynb #c034
 def synthetic_room(
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
@@ -183,7 +199,7 @@ def synthetic_room(
     response[0] = 1
     return response.astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c034
+# %% ../nbs/09_render.ipynb #c036
 def add_room(
     audio: npt.NDArray[np.float32],  # dry sound
     response: npt.NDArray[np.float32],  # impulse response, direct sound first
@@ -192,7 +208,7 @@ def add_room(
     wet = signal.oaconvolve(audio, response)[: len(audio)].astype(np.float32)
     return wet * np.float32(np.sqrt((audio**2).mean() / max((wet**2).mean(), 1e-12)))
 
-# %% ../nbs/09_render.ipynb #c039
+# %% ../nbs/09_render.ipynb #c041
 def equalise(
     audio: npt.NDArray[np.float32],  # any sound
     rng: np.random.Generator,  # source of randomness
@@ -208,7 +224,7 @@ def equalise(
     taps = np.fft.fftshift(np.fft.irfft(10 ** (gain_db / 20))) * np.hanning(512)
     return signal.oaconvolve(audio, taps, mode="same").astype(np.float32)
 
-# %% ../nbs/09_render.ipynb #c044
+# %% ../nbs/09_render.ipynb #c046
 def coloured_noise(
     samples: int,  # how many samples
     rng: np.random.Generator,  # source of randomness
@@ -226,7 +242,7 @@ def measure_level(
     "How loud a sound is."
     return max(float(np.sqrt((audio**2).mean())), 1e-6)
 
-# %% ../nbs/09_render.ipynb #c049
+# %% ../nbs/09_render.ipynb #c051
 @dataclass(frozen=True)
 class Codec:
     """A way to make sound files small, with its settings."""
@@ -243,7 +259,7 @@ CODECS = (
     Codec("MP3", "MPEG_LAYER_III", (0.8, 0.9, 0.95), "CONSTANT"),
 )
 
-# %% ../nbs/09_render.ipynb #c051
+# %% ../nbs/09_render.ipynb #c053
 def encode(
     audio: npt.NDArray[np.float32],  # mono sound in [-1, 1], at least one sample
     codec: Codec,  # which way
@@ -259,7 +275,7 @@ def encode(
             file.write(audio[start : start + 4096])
     return data.getvalue()
 
-# %% ../nbs/09_render.ipynb #c054
+# %% ../nbs/09_render.ipynb #c056
 def decode(
     data: bytes,  # from `encode`
 ) -> npt.NDArray[np.float32]:  # mono sound, with the codec's delay
@@ -284,7 +300,7 @@ def codec_delay(
         return None
     return int(signal.correlate(heard, burst).argmax()) - (len(burst) - 1)
 
-# %% ../nbs/09_render.ipynb #c057
+# %% ../nbs/09_render.ipynb #c059
 def add_codec(
     audio: npt.NDArray[np.float32],  # mono sound in [-1, 1], at least one sample
     codec: Codec,  # which way
@@ -297,7 +313,7 @@ def add_codec(
     heard = decode(encode(audio, codec, level))[max(0, late) :][: len(audio)]
     return np.pad(heard, (0, len(audio) - len(heard)))
 
-# %% ../nbs/09_render.ipynb #c060
+# %% ../nbs/09_render.ipynb #c062
 @dataclass(frozen=True)
 class Augmentation:
     """How badly a recording may be made; the probabilities and ranges of everything after the strings."""
@@ -311,7 +327,7 @@ class Augmentation:
     clip: float = 0.05  # probability of clipping at 0.3 to 0.8 of the peak
     codec: float = 0.1  # probability of a pass through a lossy codec
 
-# %% ../nbs/09_render.ipynb #c063
+# %% ../nbs/09_render.ipynb #c065
 def augment(
     audio: npt.NDArray[np.float32],  # a rendered or recorded excerpt
     rng: np.random.Generator,  # source of randomness
@@ -337,7 +353,7 @@ def augment(
         audio = add_codec(audio, codec, codec.levels[rng.integers(len(codec.levels))])
     return audio
 
-# %% ../nbs/09_render.ipynb #c070
+# %% ../nbs/09_render.ipynb #c072
 def vary_performance(
     notes: npt.NDArray,  # key-down notes of an excerpt, NOTE_DTYPE
     pedal: npt.NDArray,  # its CC64 events, PEDAL_DTYPE
@@ -358,7 +374,7 @@ def vary_performance(
     notes["velocity"] = np.clip(np.round(curve), 1, 127)
     return notes, pedal[:0] if rng.random() < no_pedal else pedal
 
-# %% ../nbs/09_render.ipynb #c073
+# %% ../nbs/09_render.ipynb #c075
 def draw_voicing(
     rng: np.random.Generator,  # source of randomness
 ) -> Voicing:  # a random instrument

@@ -67,7 +67,7 @@ def read_tables(
             if name == "LIST" and opened.read(4) == b"pdta":
                 for part, begin, count in _chunks(opened, start + 4, min(start + length, whole)):
                     opened.seek(begin)
-                    raw[part] = opened.read(count)
+                    raw[part] = opened.read(min(count, whole - begin))
     try:
         return {name: list(struct.iter_unpack(layout, raw[name])) for name, layout in _RECORDS.items()}
     except (KeyError, struct.error):

@@ -30,7 +30,7 @@ from torch import Tensor
 from .audio import read_blocks
 from .corpus import Corpus, Piece, Report, _one_line, _work_through, choose_jobs, count_cores, sole_worker
 from .hcqt import HCQT, HCQTConfig, stack_harmonics
-from .notes import Performance, PianoamtError, atomic_path, show_path
+from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
 from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
 
 if TYPE_CHECKING:
@@ -212,34 +212,46 @@ def write_manifest(
     with atomic_path(folder / "manifest.json") as temp:
         temp.write_text(json.dumps({**store_parameters(config), "pieces": lines}, indent=1), encoding="utf-8")
 
-# %% ../nbs/05_store.ipynb #c030
+# %% ../nbs/05_store.ipynb #c031
+def _read_line(
+    line: dict[str, Any],  # what `asdict` made of a piece
+) -> StoredPiece:  # the piece
+    "Rebuild a line of the manifest; ValueError where a value is of the wrong kind."
+    files = {name: StoredFile(**line[name]) for name in ("bins", "entries")}
+    piece = StoredPiece(**{**line, **files, "sources": tuple(line["sources"])})
+    texts = (piece.id, piece.split, piece.composer, piece.title)
+    numbers = (*vars(piece.bins).values(), *vars(piece.entries).values())
+    if not all(isinstance(text, str) for text in texts) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError("a piece with impossible values")
+    return piece
+
+# %% ../nbs/05_store.ipynb #c032
 def read_manifest(
     folder: Path,  # of the store
 ) -> tuple[HCQTConfig, dict[str, StoredPiece]]:  # the transform; pieces by their ids
     "Read a manifest; StoreError where there is none, or a foreign one."
     path = folder / "manifest.json"
+    if not os.path.lexists(path):
+        raise StoreError(f"{show_path(folder)}: there is no store here (make one with pianoamt preprocess)")
+    content = read_json(path, "not a store's manifest", StoreError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in content["hcqt"].items()
         }
         config, pieces = HCQTConfig(**values), {}
         for line in content["pieces"]:
-            files = {name: StoredFile(**line[name]) for name in ("bins", "entries")}
-            pieces[line["id"]] = StoredPiece(**{**line, **files, "sources": tuple(line["sources"])})
+            pieces[line["id"]] = _read_line(line)
         del content["pieces"]
         same = content == json.loads(json.dumps(store_parameters(config)))
-    except FileNotFoundError:
-        raise StoreError(f"{show_path(folder)}: there is no store here (make one with pianoamt preprocess)") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"{show_path(path)}: not a store's manifest ({type(error).__name__}: {error})") from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise StoreError(f"{show_path(path)}: not a store's manifest ({' '.join(str(error).split())})") from None
     if not same:
         raise StoreError(
             f"{show_path(path)}: of another version of pianoamt; make a new store with pianoamt preprocess"
         )
     return config, pieces
 
-# %% ../nbs/05_store.ipynb #c033
+# %% ../nbs/05_store.ipynb #c035
 def _piece_path(
     folder: Path,  # of the store
     piece: str,  # id of the piece
@@ -274,7 +286,7 @@ def _checksum(
             check = zlib.crc32(block, check)
     return check
 
-# %% ../nbs/05_store.ipynb #c034
+# %% ../nbs/05_store.ipynb #c036
 @dataclass(frozen=True)
 class _Task:
     """A piece that is to be put into a store."""
@@ -319,7 +331,7 @@ def store_piece(
     about = (piece.id, piece.split, piece.composer, piece.title, (len(bins) - 1) / FRAMES_PER_SECOND, piece.has_pedal)
     return StoredPiece(*about, stamp, bins_file, entries_file)
 
-# %% ../nbs/05_store.ipynb #c037
+# %% ../nbs/05_store.ipynb #c039
 _FORMS = {"bins": np.dtype("<f2"), "entries": ENTRY_DTYPE}
 
 
@@ -375,7 +387,7 @@ def _find_damage(
         lines = pool.map(lambda piece: _damage(folder, piece, columns, thorough), pieces)
         return {piece.id: line for piece, line in zip(pieces, lines, strict=True) if line}
 
-# %% ../nbs/05_store.ipynb #c040
+# %% ../nbs/05_store.ipynb #c042
 @dataclass
 class PreprocessResult:
     """What became of the pieces of a corpus."""
@@ -395,7 +407,7 @@ class PreprocessResult:
         "Bytes that this run has stored."
         return sum(piece.bins.size + piece.entries.size for piece in self.stored)
 
-# %% ../nbs/05_store.ipynb #c041
+# %% ../nbs/05_store.ipynb #c043
 def _open_manifest(
     folder: Path,  # of the store
     config: HCQTConfig,  # that is wanted
@@ -427,7 +439,7 @@ def _unchanged(
     except OSError:
         return False
 
-# %% ../nbs/05_store.ipynb #c042
+# %% ../nbs/05_store.ipynb #c044
 def preprocess(
     corpus: Corpus,  # recordings with notes
     folder: str | os.PathLike[str],  # of the store; made, or extended
@@ -465,7 +477,7 @@ def preprocess(
             write_manifest(store, config, lines.values())
     return result
 
-# %% ../nbs/05_store.ipynb #c045
+# %% ../nbs/05_store.ipynb #c047
 def plot_sizes(
     sizes: dict[str, dict[str, float]],  # parts of each layout, MB an hour
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -487,7 +499,7 @@ def plot_sizes(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/05_store.ipynb #c056
+# %% ../nbs/05_store.ipynb #c058
 class FeatureStore:
     """Stored features and targets of many pieces."""
 
@@ -533,7 +545,7 @@ class FeatureStore:
             rows = np.pad(rows, ((0, frames - len(rows)), (0, 0)), constant_values=silence)
         return rows, read_entries(self.array(piece, "entries"), start, frames)
 
-# %% ../nbs/05_store.ipynb #c059
+# %% ../nbs/05_store.ipynb #c061
 def plot_segment(
     rows: npt.NDArray[np.float16],  # of the store, shape (frames, columns)
     rolls: Rolls,  # their targets
@@ -553,7 +565,7 @@ def plot_segment(
     axes[-1].set(xlabel="time (s)")
     return axes
 
-# %% ../nbs/05_store.ipynb #c062
+# %% ../nbs/05_store.ipynb #c064
 class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     """An endless numbered series of random segments of stored pieces."""
 
@@ -597,7 +609,7 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
         return {"bins": torch.from_numpy(rows), "known": known, "gain_known": torch.tensor(0.0), **tensors}
 
-# %% ../nbs/05_store.ipynb #c065
+# %% ../nbs/05_store.ipynb #c067
 class EpochSampler(torch.utils.data.Sampler[int]):
     """Numbers of segments: a fresh range every epoch, shared out among the training processes."""
 

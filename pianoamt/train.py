@@ -39,7 +39,7 @@ from .corpus import MidiPack, load_midi_pack
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
 from .model import InstanceNorm, ModelConfig, PianoNet, config_from_dict, load_weights, save_weights
-from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, read_tsv, show_path
+from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_json, read_tsv, show_path
 from pianoamt.render import (
     Augmentation,
     PianoPack,
@@ -744,7 +744,7 @@ def read_log(
     "Read a log, without the rows that a crash cut short."
     if not Path(path).exists():
         return []
-    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    lines = check_file(path).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     rows = []
     for row in csv.DictReader(line for line in lines if line.endswith("\n")):
         with contextlib.suppress(TypeError, ValueError, KeyError):
@@ -1071,12 +1071,13 @@ def read_recipe(
     folder: str | None = None,  # where the material lies, if not where the recipe says
 ) -> tuple[TrainConfig, DataConfig]:  # the run and its data
     "Read a recipe; raises `PianoamtError` in one line for anything it does not know."
+    recipe = read_json(path, "not a recipe for training")
     try:
-        recipe = json.loads(Path(path).read_text(encoding="utf-8"))
         train, data = dict(recipe.get("train", {})), dict(recipe.get("data", {}))
         model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
         data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
         place = {"store" if "store" in data else "folder": folder} if folder else {}
         return TrainConfig(model=model, **train), DataConfig(**(data | place))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise PianoamtError(f"{show_path(path)}: not a recipe for training ({error})") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        reason = ascii(" ".join(str(error).split())[:200])[1:-1]
+        raise PianoamtError(f"{show_path(path)}: not a recipe for training ({reason})") from error
