@@ -485,8 +485,10 @@ def resume_run(
     "Take up the run where its checkpoint left it; raises `PianoamtError` for one of another kind."
     if (folder / CHECKPOINT).exists():
         try:
-            unpack_state(load_file(folder / CHECKPOINT), state)
-        except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            unpack_state(load_file(check_file(folder / CHECKPOINT)), state)
+        except PianoamtError:
+            raise
+        except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise PianoamtError(f"{folder / CHECKPOINT}: not a checkpoint of this recipe ({reason})") from error
 
