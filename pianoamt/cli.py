@@ -22,6 +22,7 @@ import errno
 import functools
 import io
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 
@@ -712,14 +713,15 @@ def tune(
     from pianoamt.notes import show_path
     from pianoamt.tune import SearchSpace, best_trial, tune_recipe
 
-    asked = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
+    asked: dict[str, Any] = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
     space = replace(SearchSpace(), **{name: value for name, value in asked.items() if value is not None})
     place = str(data) if data else None
     done = tune_recipe(recipe, study, n_trials, space, place, held_out, cpu, report=typer.echo)
     if not best_trial(done):
         typer.echo(f"pianoamt: {show_path(study)}: no trial was completed; try lower learning rates", err=True)
         return 1
-    typer.echo(f"next: pianoamt train {show_path(study / 'best.json')} RUN" + (f" --data {data}" if data else ""))
+    words = ["pianoamt", "train", str(study / "best.json"), "RUN", *(["--data", str(data)] if data else [])]
+    typer.echo(f"next: {shlex.join(words)}")
     return 0
 
 # %% ../nbs/16_cli.ipynb #c104
@@ -745,13 +747,14 @@ def tune_decoder(
     device: DeviceOption = Device.auto,  # where the network listens
 ) -> int:  # exit code
     "Search the decoder's thresholds; STUDY/tuned.safetensors is what `transcribe --weights` takes."
-    from pianoamt.notes import show_path
     from pianoamt.thresholds import tune_decoder as search
 
     done = search(recordings, study, weights, n_trials, durations.value, device.value, report=typer.echo)
     found = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in done.best_params.items())
     typer.echo(f"best: {found}: mean F1 {done.best_value:.4f}")
-    typer.echo(f"next: pianoamt transcribe AUDIO --weights {show_path(study / 'tuned.safetensors')}")
+    typer.echo(
+        "next: " + shlex.join(["pianoamt", "transcribe", "AUDIO", "--weights", str(study / "tuned.safetensors")])
+    )
     return 0
 
 # %% ../nbs/16_cli.ipynb #c107
