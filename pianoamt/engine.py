@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'Windows', 'cut_windows', 'split_rolls', 'Engine', 'pick_device', 'has_fast_bfloat16', 'stack_logits',
-           'default_weights', 'TorchEngine']
+           'default_weights', 'find_weights', 'TorchEngine']
 
 # %% ../nbs/13a_engine.ipynb #c002
 from abc import ABC, abstractmethod
@@ -152,12 +152,22 @@ def default_weights() -> Path:
     return Path(str(files("pianoamt") / "weights" / "default.safetensors"))
 
 
+def find_weights(
+    weights: str | Path | None,  # a file, the name of weights in the package ("tiny"), or None for the default
+) -> Path:  # the file
+    "Where weights lie; a name is looked up in the package where no file is called so."
+    if weights is None:
+        return default_weights()
+    bundled = default_weights().with_name(f"{weights}.safetensors") if str(weights).isidentifier() else None
+    return bundled if bundled and bundled.is_file() and not Path(weights).exists() else Path(weights)
+
+
 class TorchEngine(Engine):
     """Transform and network in PyTorch, on one device."""
 
     def __init__(
         self,
-        weights: str | Path | None = None,  # a file that `save_weights` made; None takes the bundled one
+        weights: str | Path | None = None,  # a file that `save_weights` made, default or tiny; None takes the default
         device: str = "auto",  # auto, cpu, cuda or mps
     ) -> None:
         self.device = pick_device(device)
@@ -166,7 +176,7 @@ class TorchEngine(Engine):
         from pianoamt.hcqt import HCQT
         from pianoamt.model import load_weights
 
-        self.network, self.info = load_weights(weights or default_weights(), self.device)
+        self.network, self.info = load_weights(find_weights(weights), self.device)
         self.transform = HCQT(self.network.config.hcqt).to(self.device)
         self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 8)
         self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
