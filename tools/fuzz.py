@@ -818,6 +818,9 @@ def warm_up(number: int, seed: int) -> None:
             WARM.add(name)
             {"weights": weights, "weights to use": weights, "feature store": store_folder}.get(name, int)()
             {"checkpoint": checkpoint_bytes, "ONNX model": graph, "cut header": sounds}.get(name, int)()
+            if name == "ONNX model":  # the runtime opens files of its own with the first model of a process
+                plain.with_suffix(".onnx").write_bytes(graph())
+                plain = plain.with_suffix(".onnx")
             (hear if name == "cut header" else FAMILIES[name].read)(plain)
 
 
