@@ -9,7 +9,7 @@ __all__ = ['DURATIONS', 'Transcriber', 'open_audio', 'transcribe']
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from .notes import PianoamtError
 from .onnx_engine import make_engine
 from .result import Transcription, compact
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, concat_rolls
+
+if TYPE_CHECKING:
+    from pianoamt.stream import Stream
 
 # %% ../nbs/14_transcribe.ipynb #c006
 DURATIONS = ("key", "pedal")
@@ -71,6 +74,19 @@ class Transcriber:
         source = Path(audio) if isinstance(audio, (str, Path)) else None
         pedals = pedals if durations == "key" else pedals[:0]
         return Transcription(table, pedals, durations, seconds, source, concat_rolls(kept) if kept else None)
+
+    def stream(
+        self,
+        sample_rate: int = SAMPLE_RATE,  # of the blocks that will be fed, in Hz
+        durations: str = "key",  # key or pedal
+    ) -> "Stream":  # feed it blocks of samples, take notes; see *Streaming*
+        "Transcribe a recording that is still going on; raises `PianoamtError` where the engine is not PyTorch."
+        from pianoamt.engine import TorchEngine
+        from pianoamt.stream import Stream
+
+        if not isinstance(self.engine, TorchEngine):
+            raise PianoamtError("streaming needs PyTorch: use the engine torch, and weights that end in .safetensors")
+        return Stream(self.engine, self.decoder, sample_rate, durations)
 
 # %% ../nbs/14_transcribe.ipynb #c007
 def open_audio(
