@@ -52,16 +52,17 @@ def write_json(
     seconds: float,  # length of the recording
     durations: str,  # "key" or "pedal"
 ) -> None:
-    "Write an object with seconds, durations, notes and pedal."
-    tables = {}
-    for name, table in (("notes", notes), ("pedal", pedal)):
-        columns = table.dtype.names or ()
-        tables[name] = [
-            {key: round(value, 5) for key, value in zip(columns, row, strict=True)} for row in table.tolist()
-        ]
-    content = {"seconds": round(seconds, 5), "durations": durations, **tables}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    "Write an object with seconds, durations, notes and pedal; one line a note."
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(f'{{"seconds": {round(seconds, 5)}, "durations": {json.dumps(durations)}')
+        for name, table in (("notes", notes), ("pedal", pedal)):
+            file.write(f', "{name}": [')
+            for index, row in enumerate(table):
+                values = zip(table.dtype.names or (), row.tolist(), strict=True)
+                line = json.dumps({key: round(value, 5) for key, value in values})
+                file.write(f"{',' if index else ''}\n{line}")
+            file.write("]")
+        file.write("}\n")
 
 # %% ../nbs/13e_result.ipynb #c013
 def compact(
