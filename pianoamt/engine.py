@@ -159,7 +159,7 @@ def find_weights(
     if weights is None:
         return default_weights()
     bundled = default_weights().with_name(f"{weights}.safetensors") if str(weights).isidentifier() else None
-    return bundled if bundled and bundled.is_file() and not Path(weights).exists() else Path(weights)
+    return bundled if bundled and bundled.is_file() and not Path(weights).is_file() else Path(weights)
 
 
 class TorchEngine(Engine):
