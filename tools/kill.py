@@ -22,7 +22,7 @@ from pathlib import Path
 PROGRAM = Path(sys.executable).with_name("pianoamt")
 COMMANDS = {
     "resample": ["resample", "in", "--jobs", "2"],
-    "preprocess": ["preprocess", "in", "out", "--jobs", "2"],
+    "preprocess": ["preprocess", "in", "--store", "out", "--jobs", "2"],
     "transcribe": ["transcribe", "in", "--out", "out"],
 }
 SMALL_DISK = 20_000  # bytes a file may have
