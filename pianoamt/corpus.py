@@ -211,13 +211,12 @@ class _Worker:
             broken.set_exception(error)
             return broken
 
-    def stop(
-        self,
-        at_work: bool = False,  # whether to break off what it does
-    ) -> None:
+    def let_go(self) -> None:
+        "Break off what it does."
+        self._leash.close()
+
+    def stop(self) -> None:
         "Wait until the process has ended."
-        if at_work:
-            self._leash.close()
         self.pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/02_corpus.ipynb #c029
@@ -263,9 +262,10 @@ def run_jobs(
                 else:
                     again.append((item, True))
     finally:
-        for worker, *_ in busy.values():
-            worker.stop(at_work=True)
-        for worker in idle:
+        at_work = [worker for worker, *_ in busy.values()]
+        for worker in at_work:
+            worker.let_go()
+        for worker in idle + at_work:
             worker.stop()
 
 # %% ../nbs/02_corpus.ipynb #c031
