@@ -13,8 +13,8 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path',
            'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber',
            'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout', 'show_size', 'show_hours',
-           'rename', 'resample', 'check', 'preprocess', 'pack', 'train', 'tune', 'Scored', 'tune_decoder', 'export',
-           'serve', 'main']
+           'rename', 'resample', 'check', 'preprocess', 'pack', 'training_bar', 'train', 'tune', 'Scored',
+           'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -41,6 +41,7 @@ from . import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pianoamt.train import Progress
     from pianoamt.transcription import Transcriber, Transcription
 
 # %% ../nbs/16_cli.ipynb #c005
@@ -653,6 +654,29 @@ def pack(
     return 0
 
 # %% ../nbs/16_cli.ipynb #c098
+@contextlib.contextmanager
+def training_bar(
+    shown: bool = True,  # whether this process shows anything
+) -> "Iterator[tuple[Callable[[str], None], Callable[[Progress], None] | None]]":  # what takes lines, and steps
+    "Show where a training run is: a bar on a terminal, lines elsewhere."
+    if not (shown and sys.stdout.isatty()):
+        yield typer.echo, None
+        return
+    from rich import progress
+
+    text = progress.TextColumn("{task.description}", markup=False)
+    with progress.Progress(progress.BarColumn(16), text, console=_console()) as bar:
+        task = bar.add_task("the first step", total=None)
+
+        def watch(now: "Progress") -> None:
+            parts = str(now).partition(": ")[2].split(", ")  # seven losses, then rate, speed, time left
+            lines = [[f"step {now.step} of {now.steps}", *parts[7:]], parts[:4], parts[4:7]]
+            picture = "\n".join(", ".join(line) for line in lines)
+            bar.update(task, total=now.steps, completed=now.step, description=picture)
+
+        yield lambda line: bar.console.print(line, markup=False), watch
+
+# %% ../nbs/16_cli.ipynb #c100
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -663,25 +687,24 @@ CpuOption = Annotated[bool, typer.Option("--cpu", help="Stay on the CPU even whe
 @guarded
 def train(
     recipe: RecipeFile,  # what to learn from, and how
-    run: RunFolder,  # log, checkpoint and weights
+    run: RunFolder,  # logs, checkpoint and weights
     data: DataFolder = None,  # instead of the folder that the recipe names
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code
     "Train a network from a recipe; RUN/weights.safetensors is what `transcribe --weights` takes."
-    from pianoamt.train import Trainer, load_dataset, open_store, read_recipe
+    from pianoamt.notes import show_path
+    from pianoamt.validate import open_run
 
-    config, material = read_recipe(recipe, str(data) if data else None)
-    if material.store:
-        trainer = Trainer(config, open_store(material.store, config), run, cpu=cpu)
-    else:
-        trainer = Trainer(config, load_dataset(material, config.segment_frames, config.seed), run, cpu=cpu)
-    accelerator = trainer.state.accelerator
+    trainer = open_run(recipe, run, data, cpu)
+    accelerator, steps = trainer.state.accelerator, trainer.config.steps
     if accelerator.is_main_process:
-        typer.echo(f"step {trainer.state.step} of {config.steps}, in {accelerator.num_processes} processes, to {run}")
-    trainer.run(report=typer.echo)
+        processes = f"{accelerator.num_processes} process{'es' if accelerator.num_processes > 1 else ''}"
+        typer.echo(f"step {trainer.state.step} of {steps}, in {processes}, to {show_path(run)}")
+    with training_bar(accelerator.is_main_process) as (tell, watch):
+        trainer.run(report=tell, watch=watch)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c101
+# %% ../nbs/16_cli.ipynb #c104
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the search; gone on with if it exists.", **_FOLDER)]
 TrialsOption = Annotated[int, typer.Option("--n-trials", min=1, help="Finished trials in all.", metavar="N")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a trial, 200 by default.", metavar="N")]
@@ -724,7 +747,7 @@ def tune(
     typer.echo(f"next: {shlex.join(words)}")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c104
+# %% ../nbs/16_cli.ipynb #c107
 class Scored(str, Enum):
     """Which ends of notes are scored."""
 
@@ -757,7 +780,7 @@ def tune_decoder(
     )
     return 0
 
-# %% ../nbs/16_cli.ipynb #c107
+# %% ../nbs/16_cli.ipynb #c110
 ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
 
 
@@ -776,7 +799,7 @@ def export(
     typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c110
+# %% ../nbs/16_cli.ipynb #c113
 PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
@@ -803,7 +826,7 @@ def serve(
         server.start()
     return 0
 
-# %% ../nbs/16_cli.ipynb #c113
+# %% ../nbs/16_cli.ipynb #c116
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):

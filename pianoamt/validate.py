@@ -82,7 +82,6 @@ def open_run(
     config, material = read_recipe(recipe, str(data) if data else None)
     validate = Validation(validation_pieces(config.validate_on, config.validate_pieces)) if config.validate_on else None
     if material.store:
-        dataset = open_store(material.store, config)
-    else:
-        dataset = load_dataset(material, config.segment_frames, config.seed)
+        return Trainer(config, open_store(material.store, config), folder, validate, cpu)
+    dataset = load_dataset(material, config.segment_frames, config.seed)
     return Trainer(config, dataset, folder, validate, cpu)
