@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
-           'OffsetThreshold', 'MinDuration', 'TempoOption', 'PictureOption', 'QuietOption', 'TriedFolder',
-           'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption',
-           'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder',
-           'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder',
-           'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption',
-           'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
-           'LongestRecording', 'describe_error', 'complain', 'guarded', 'attempt_each', 'exit_code', 'as_path',
-           'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'plan_targets', 'load_transcriber',
-           'transcribe_to', 'transcribe', 'show_notes', 'demo', 'doctor', 'score', 'Layout', 'show_size', 'show_hours',
-           'rename', 'resample', 'check', 'preprocess', 'pack', 'training_bar', 'train', 'tune', 'Scored',
-           'tune_decoder', 'export', 'serve', 'main']
+           'OffsetThreshold', 'MinDuration', 'TempoOption', 'FormatsOption', 'RecursiveOption', 'OverwriteOption',
+           'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption', 'TriedFolder', 'TriedWeights',
+           'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
+           'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption',
+           'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder',
+           'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder',
+           'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'complain',
+           'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder',
+           'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'transcribe', 'show_notes', 'demo',
+           'find_sound', 'listen_to', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
+           'preprocess', 'pack', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -41,8 +41,10 @@ from . import __version__
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pianoamt.folders import FileResult, FolderRun
+    from pianoamt.result import Transcription
+    from pianoamt.stream import Microphone, Stream
     from pianoamt.train import Progress
-    from pianoamt.transcription import Transcriber, Transcription
 
 # %% ../nbs/16_cli.ipynb #c005
 @dataclass
@@ -83,57 +85,21 @@ def _start(
     "Piano recordings to MIDI. `pianoamt COMMAND --help` explains a command."
     _settings.debug = debug
 
-# %% ../nbs/16_cli.ipynb #c011
-_ADVICE = {
-    errno.ENOSPC: "make room, or write elsewhere",
-    errno.ENOENT: "check the name",
-    **dict.fromkeys([errno.EEXIST, errno.ENOTDIR], "a file is in the way, choose another name"),
-    **dict.fromkeys([errno.EACCES, errno.EPERM, errno.EROFS], "check the permissions, or use another folder"),
-}
-
-
-def _describe_os_error(
-    error: OSError,  # from the operating system
-) -> str:  # one line
-    "Say what the operating system met, where, and what to do."
-    from pianoamt.notes import show_path
-
-    place = f"{show_path(error.filename)}: " if isinstance(error.filename, (str, os.PathLike)) else ""
-    advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
-    return f"{place}{error.strerror or error}{advice}"
-
-# %% ../nbs/16_cli.ipynb #c014
-def describe_error(
-    error: Exception,  # what was raised
-    source: Path | None = None,  # the input that was being worked on, named if the error does not do so itself
-) -> str:  # one line
-    "Say what is wrong and what to do."
-    from pianoamt.notes import PianoamtError, show_path
-
-    if isinstance(error, PianoamtError):
-        text = str(error)
-    elif isinstance(error, OSError):
-        text = _describe_os_error(error)
-    elif isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("pianoamt"):
-        text = f"this needs {error.name}, which is not installed; pip install {error.name}"
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has one of its own
-        text = "there is not enough memory; close other programs, or use --device cpu"
-    else:
-        text = f"internal error ({type(error).__name__}: {error}); please report what `pianoamt --debug …` shows"
-    name = show_path(source) if source else ""
-    return " ".join((text if name in text else f"{name}: {text}").splitlines())
-
-# %% ../nbs/16_cli.ipynb #c017
+# %% ../nbs/16_cli.ipynb #c012
 def complain(
     error: Exception,  # what was raised
-    source: Path | None = None,  # the input that was being worked on
 ) -> None:
     "Print an error as one line on standard error, after its traceback under --debug."
     if _settings.debug:
         traceback.print_exception(error)
-    typer.echo(f"pianoamt: {describe_error(error, source)}", err=True)
+    try:
+        from pianoamt.folders import describe_error
+    except ModuleNotFoundError as missing:
+        typer.echo(f"pianoamt: this needs {missing.name}, which is not installed; pip install {missing.name}", err=True)
+    else:
+        typer.echo(f"pianoamt: {describe_error(error)}", err=True)
 
-# %% ../nbs/16_cli.ipynb #c019
+# %% ../nbs/16_cli.ipynb #c014
 _P = ParamSpec("_P")
 _FOR_TYPER = (BrokenPipeError, typer.Exit, typer.Abort)
 
@@ -160,27 +126,7 @@ def guarded(
 
     return run
 
-# %% ../nbs/16_cli.ipynb #c027
-_Result = TypeVar("_Result")
-
-
-def attempt_each(
-    items: Iterable[Path],  # the files to work on
-    work: Callable[[Path], _Result],  # what to do with each
-) -> tuple[list[_Result], int]:  # what came of those that succeeded; how many failed
-    "Work on every file; one that fails gets its line, and the next has its turn."
-    results, failed = [], 0
-    for item in items:
-        try:
-            results.append(work(item))
-        except _FOR_TYPER:
-            raise
-        except Exception as error:
-            complain(error, item)
-            failed += 1
-    return results, failed
-
-
+# %% ../nbs/16_cli.ipynb #c022
 def exit_code(
     done: int,  # files that were finished
     failed: int,  # files that were not
@@ -188,7 +134,7 @@ def exit_code(
     "What the command tells the shell."
     return 0 if not failed else 1 if done else 2
 
-# %% ../nbs/16_cli.ipynb #c030
+# %% ../nbs/16_cli.ipynb #c025
 def as_path(
     text: str,  # a path as it was typed, pasted or dragged
 ) -> Path:  # the path that was meant
@@ -201,7 +147,7 @@ def as_path(
     except PianoamtError as error:
         raise typer.BadParameter(str(error)) from None
 
-# %% ../nbs/16_cli.ipynb #c032
+# %% ../nbs/16_cli.ipynb #c027
 class Durations(str, Enum):
     """Where a note ends."""
 
@@ -228,7 +174,9 @@ class EngineName(str, Enum):
 
 _PATH = {"parser": as_path}
 
-Recordings = Annotated[list[Path], typer.Argument(help="WAV, FLAC, MP3, Ogg, …", metavar="AUDIO", **_PATH)]
+Recordings = Annotated[
+    list[Path], typer.Argument(help="WAV, FLAC, MP3, Ogg, … or folders of them.", metavar="AUDIO", **_PATH)
+]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="DIR", **_PATH)]
 DurationsOption = Annotated[Durations, typer.Option(help="Notes end with the key, or with the pedal.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs; auto takes the fastest there is.")]
@@ -240,15 +188,19 @@ OnsetThreshold = Annotated[float | None, typer.Option(help="The less, the more n
 OffsetThreshold = Annotated[float | None, typer.Option(help="The less, the sooner notes end; 0 to 1.", metavar="X")]
 MinDuration = Annotated[float | None, typer.Option(help="No note is shorter; 0.001 to 1.", metavar="SECONDS")]
 TempoOption = Annotated[float, typer.Option(min=4, max=1000, help="What the MIDI file claims.", metavar="BPM")]
-PictureOption = Annotated[bool, typer.Option(help="Draw a piano roll (.png) beside each MIDI file.")]
+FormatsOption = Annotated[str, typer.Option(help="What to write, e.g. mid,csv,json,npz,png,wav.", metavar="LIST")]
+RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders, too.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Do again what is done in a folder.")]
+ProcessesOption = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the cores.", metavar="N")]
+ClusterOption = Annotated[str | None, typer.Option(help="A Dask scheduler to do the work.", metavar="ADDRESS")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
 
-# %% ../nbs/16_cli.ipynb #c035
+# %% ../nbs/16_cli.ipynb #c030
 @contextlib.contextmanager
 def progress_bar(
     label: str,  # what is being done
     quiet: bool = False,  # whether to show nothing
-) -> Iterator[Callable[[float], None]]:  # a function to call with the share done, 0..1
+) -> Iterator[Callable[..., None]]:  # a function to call with the share done, 0..1, and perhaps another label
     "Show a bar on a terminal while the block runs."
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -258,9 +210,9 @@ def progress_bar(
     console = Console(stderr=True, force_jupyter=False)
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda share: progress.update(task, total=1.0, completed=share)
+        yield lambda share, text=label: progress.update(task, total=1.0, completed=share, description=text)
 
-# %% ../nbs/16_cli.ipynb #c038
+# %% ../nbs/16_cli.ipynb #c033
 def check_folder(
     folder: Path,  # where results shall go
 ) -> None:
@@ -277,104 +229,43 @@ def check_folder(
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(folder)) from None
 
-# %% ../nbs/16_cli.ipynb #c041
-def plan_targets(
-    sources: list[Path],  # recordings
-    folder: Path,  # where the MIDI files shall go
-) -> tuple[dict[Path, Path], int]:  # the MIDI file for each recording that can be read; how many cannot
-    "Look at each recording and give it a MIDI file of its own."
-    from pianoamt.audio import audio_info
-    from pianoamt.notes import PianoamtError, show_path
-
-    first: dict[str, Path] = {}
-
-    def claim(source: Path) -> Path:
-        if source.is_dir():
-            example = show_path(source / "*.wav")
-            raise PianoamtError(f"{show_path(source)}: this is a folder; name the recordings in it, such as {example}")
-        audio_info(source)
-        holder = first.setdefault(source.stem.casefold(), source)
-        if not os.path.samefile(holder, source):
-            target, rival = show_path(folder / f"{source.stem}.mid"), show_path(holder)
-            raise PianoamtError(f"{show_path(source)}: {target} is for {rival}; rename one, or use another --out")
-        return holder
-
-    claimed, failed = attempt_each(sources, claim)
-    return {source: folder / f"{source.stem}.mid" for source in claimed}, failed
-
-# %% ../nbs/16_cli.ipynb #c046
-def load_transcriber(
-    weights: Path | None = None,  # a weights file; None takes the bundled one
-    device: Device = Device.auto,  # where the network runs
-    engine: EngineName = EngineName.auto,  # what it is computed with
-    quiet: bool = False,  # whether to show nothing
-    **settings: float | None,  # of the decoder, see `DecoderConfig`; None takes what was tuned with the weights
-) -> "Transcriber":  # ready to work
-    "Load the network."
-    with progress_bar("loading the network", quiet):
-        from pianoamt.transcription import Transcriber
-
-        transcriber = Transcriber(weights, device.value, engine=engine.value)
-        wanted = {name: value for name, value in settings.items() if value is not None}
-        transcriber.decoder = replace(transcriber.decoder, **wanted)
-    return transcriber
-
-# %% ../nbs/16_cli.ipynb #c049
-def transcribe_to(
-    transcriber: "Transcriber",  # a loaded network
-    source: Path,  # a recording
-    target: Path,  # the MIDI file to write
-    durations: Durations = Durations.key,  # convention for the ends of notes
-    picture: bool = False,  # whether to draw the piano roll beside it, as .png
-    quiet: bool = False,  # whether to show nothing
-    tempo: float = 120.0,  # beats a minute that the MIDI file claims, 4..1000
-) -> "Transcription":  # what was written
-    "Transcribe one file and say how it went in one line."
+# %% ../nbs/16_cli.ipynb #c038
+def describe_result(
+    result: "FileResult",  # of a recording that was transcribed
+) -> str:  # without the name of the recording
+    "Say how it went with a recording."
     from pianoamt.notes import show_path
 
-    begun = time.perf_counter()
-    with progress_bar(show_path(source.name), quiet) as report:
-        result = transcriber.transcribe(source, durations=durations.value, progress=report)
-        speed = result.seconds / (time.perf_counter() - begun)
-        files = [result.save(target, tempo), *([result.save(target.with_suffix(".png"))] if picture else [])]
-    count = {0: "no notes (is it silent?)", 1: "1 note"}.get(len(result.notes), f"{len(result.notes)} notes")
-    verb = "written to" if len(result.notes) else "an empty MIDI file written to"
-    names = " and ".join(show_path(file) for file in files)
-    line = f"{count} in {result.seconds:.1f} s of sound, {speed:.1f} times real time, {verb} {names}"
-    if not quiet:
-        typer.echo(f"{show_path(source)}: {line}")
-    return result
+    names = f"written to {' and '.join(show_path(file) for file in result.outputs)}"
+    if result.notes is None or not result.seconds or not result.wall_seconds:
+        return names  # written by a process that died before it could tell more
+    count = {0: "no notes (is it silent?)", 1: "1 note"}.get(result.notes, f"{result.notes} notes")
+    speed = result.seconds / result.wall_seconds
+    return f"{count} in {result.seconds:.1f} s of sound, {speed:.1f} times real time, {names}"
 
-# %% ../nbs/16_cli.ipynb #c052
-@app.command()
-@guarded
-def transcribe(
-    audio: Recordings,  # files to transcribe
-    out: OutFolder = Path("midi_output"),  # made where missing
-    durations: DurationsOption = Durations.key,  # convention for the ends of notes
-    device: DeviceOption = Device.auto,  # where the network runs
-    engine: EngineOption = EngineName.auto,  # what it is computed with
-    weights: WeightsFile = None,  # .safetensors or .onnx
-    onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
-    offset_threshold: OffsetThreshold = None,  # the same for ends, of the sound and of the key
-    min_duration: MinDuration = None,  # s
-    tempo: TempoOption = 120.0,  # beats a minute
-    picture: PictureOption = False,  # whether to draw piano rolls
-    quiet: QuietOption = False,  # whether to show nothing but errors
-) -> int:  # exit code
-    "Transcribe recordings to MIDI: DIR/piece.mid for piece.wav."
-    targets, refused = plan_targets(audio, out)
-    if not targets:
-        return exit_code(0, refused)
-    check_folder(out)
-    ends = {"offset_threshold": offset_threshold, "release_threshold": offset_threshold, "min_duration": min_duration}
-    transcriber = load_transcriber(weights, device, engine, quiet, onset_threshold=onset_threshold, **ends)
-    done, failed = attempt_each(
-        targets, lambda source: transcribe_to(transcriber, source, targets[source], durations, picture, quiet, tempo)
-    )
-    return exit_code(len(done), refused + failed)
 
-# %% ../nbs/16_cli.ipynb #c066
+def say_result(
+    result: "FileResult",  # of any recording
+    quiet: bool = False,  # whether to say nothing but errors
+) -> None:
+    "Print the line of a recording: results on standard output, what went wrong on standard error."
+    from pianoamt.notes import show_path
+
+    if result.error:
+        if _settings.debug and result.trace:
+            typer.echo(result.trace, err=True, nl=False)
+        typer.echo(f"pianoamt: {result.error}", err=True)
+    elif not quiet:
+        typer.echo(f"{show_path(result.audio)}: {describe_result(result)}")
+
+# %% ../nbs/16_cli.ipynb #c041
+def show_hours(
+    seconds: float,  # a length of time
+) -> str:  # e.g. 1:02:03
+    "Say how long something is."
+    return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
+
+
 def _console() -> "Console":  # for tables
     "Standard output, wide enough for whole names where it is no terminal."
     from rich.console import Console
@@ -383,6 +274,99 @@ def _console() -> "Console":  # for tables
     return Console(width=None if terminal else 160, force_terminal=terminal, force_jupyter=False, highlight=False)
 
 
+def show_summary(
+    run: "FolderRun",  # at its end, whatever that was
+) -> None:
+    "Print what became of the recordings of a folder."
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from pianoamt.folders import REPORT_NAME
+    from pianoamt.notes import show_path
+
+    table = Table("recordings", "", "of sound", "notes", box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for status, words in {"done": "transcribed", "skipped": "done before", "failed": "failed"}.items():
+        count, seconds, notes = run.count(status)
+        table.add_row(words, f"{count:,}", show_hours(seconds) if seconds else "", f"{notes:,}" if notes else "")
+    if left := run.left:
+        table.add_row("not reached", f"{len(left):,}", show_hours(sum(task.seconds for task in left)), "")
+    _console().print(table)
+    ignored = ", ".join(f"{what}: {count:,}" for what, count in run.ignored.items() if count)
+    typer.echo(f"left alone: {ignored or 'nothing'}; report: {show_path(run.out / REPORT_NAME)}")
+
+# %% ../nbs/16_cli.ipynb #c044
+def follow(
+    run: "FolderRun",  # planned
+    jobs: int = 1,  # processes
+    cluster: str | None = None,  # address of a Dask scheduler
+    quiet: bool = False,  # whether to say nothing but errors
+) -> None:
+    "Do what is planned, with a bar and a line for each recording."
+    from pianoamt.folders import transcribe_files
+    from pianoamt.notes import show_path
+
+    total, before = sum(task.seconds for task in run.tasks), len(run.results)
+    hours = show_hours(total)
+    name = show_path(run.tasks[0].audio.name) if len(run.tasks) == 1 else ""
+
+    def tell(heard: float) -> None:
+        count = f"{len(run.results) - before:,} of {len(run.tasks):,} recordings, {show_hours(heard)} of {hours}"
+        report(heard / max(total, 1e-9), name or count)
+
+    with progress_bar(name, quiet) as report, contextlib.closing(transcribe_files(run, jobs, cluster, tell)) as results:
+        for result in results:
+            say_result(result, quiet)
+
+# %% ../nbs/16_cli.ipynb #c047
+@app.command()
+@guarded
+def transcribe(
+    audio: Recordings,  # files and folders
+    out: OutFolder = Path("midi_output"),  # made where missing
+    recursive: RecursiveOption = False,  # for folders
+    overwrite: OverwriteOption = False,  # for folders; files that are named are always done
+    jobs: ProcessesOption = 1,  # on this machine
+    cluster: ClusterOption = None,  # other machines
+    formats: FormatsOption = "mid",  # one or more
+    durations: DurationsOption = Durations.key,  # convention for the ends of notes
+    device: DeviceOption = Device.auto,  # where the network runs
+    engine: EngineOption = EngineName.auto,  # what it is computed with
+    weights: WeightsFile = None,  # .safetensors or .onnx
+    onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
+    offset_threshold: OffsetThreshold = None,  # the same for ends, of the sound and of the key
+    min_duration: MinDuration = None,  # s
+    tempo: TempoOption = 120.0,  # beats a minute
+    quiet: QuietOption = False,  # whether to show nothing but errors
+) -> int:  # exit code
+    "Transcribe recordings, OUT/piece.mid for piece.wav. A folder is mirrored; what is done there is skipped."
+    from pianoamt.folders import TranscribeOptions, load_transcriber, parse_formats, plan_run
+    from pianoamt.notes import PianoamtError
+
+    if cluster and jobs > 1:
+        raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
+    options = TranscribeOptions(parse_formats(formats), durations.value, device.value, engine.value, weights)
+    options = replace(options, onset_threshold=onset_threshold, offset_threshold=offset_threshold)
+    options = replace(options, min_duration=min_duration, tempo=tempo)
+    with progress_bar("looking at the recordings", quiet) as report:
+        run = plan_run(audio, out, options, recursive, overwrite, report)
+    for result in run.results:
+        if result.error:
+            say_result(result)
+    if run.tasks or run.count("skipped")[0]:
+        check_folder(out)
+        if run.tasks and jobs == 1 and not cluster:
+            with progress_bar("loading the network", quiet):
+                load_transcriber(options)
+        try:
+            follow(run, jobs, cluster, quiet)
+        finally:
+            if run.has_report and run.results and not quiet:
+                show_summary(run)
+    return exit_code(run.count("done")[0] + run.count("skipped")[0], run.count("failed")[0])
+
+# %% ../nbs/16_cli.ipynb #c066
 def show_notes(
     result: "Transcription",  # what was found
     most: int = 8,  # how many notes to show
@@ -409,14 +393,97 @@ def demo(
     device: DeviceOption = Device.auto,  # where the network runs
 ) -> int:  # exit code
     "Transcribe the recording that comes with the package."
+    from pianoamt.folders import TranscribeOptions, load_transcriber, write_transcription
+
     check_folder(out)
-    transcriber = load_transcriber(device=device)
-    with resources.as_file(resources.files("pianoamt") / "demo" / "demo.flac") as recording:
-        result = transcribe_to(transcriber, recording, out / "demo.mid", picture=True)
-    show_notes(result)
+    options = TranscribeOptions(("mid", "png"), device=device.value)
+    with progress_bar("loading the network"):
+        load_transcriber(options)
+    demo_file = resources.files("pianoamt") / "demo" / "demo.flac"
+    with resources.as_file(demo_file) as recording, progress_bar(recording.name) as report:
+        heard, result = write_transcription(recording, out / "demo", options, report)
+    say_result(result)
+    show_notes(heard)
     return 0
 
 # %% ../nbs/16_cli.ipynb #c071
+InputOption = Annotated[
+    str | None, typer.Option("--input", help="A microphone's name or number, or a recording.", metavar="INPUT")
+]
+
+
+def find_sound(
+    wanted: str | None,  # a microphone's name or number, or a recording; None takes the system's microphone
+) -> tuple[str, "Microphone | Path"]:  # a name for the result; what to listen to
+    "Look for something to listen to."
+    from pianoamt.audio import audio_info
+    from pianoamt.stream import Microphone
+
+    path = as_path(wanted) if wanted else Path()
+    if path.is_file() or path.suffix:
+        audio_info(path)
+        return path.stem, path
+    return time.strftime("heard-%Y-%m-%d-%H%M%S"), Microphone(
+        int(wanted) if wanted and wanted.isdigit() else wanted or None
+    )
+
+
+def listen_to(
+    stream: "Stream",  # takes the sound
+    blocks: Iterable[Any],  # of mono samples
+    quiet: bool = False,  # whether to show nothing
+) -> None:
+    "Show every note as it comes, until the sound ends or Ctrl-C is pressed."
+    from pianoamt.notes import note_name
+
+    def show(tables: list[Any]) -> None:
+        for onset, offset, pitch, velocity, _ in (note for table in tables for note in table.tolist()):
+            if not quiet:
+                typer.echo(f"{onset:9.3f} s  {note_name(pitch):4} {offset - onset:6.3f} s  velocity {velocity:3}")
+
+    with contextlib.suppress(KeyboardInterrupt):
+        for block in blocks:
+            show(stream.feed(block))
+    show(stream.close())
+
+# %% ../nbs/16_cli.ipynb #c072
+@app.command()
+@guarded
+def listen(
+    source: InputOption = None,  # the system's microphone by default
+    out: OutFolder = Path("midi_output"),  # made where missing
+    durations: DurationsOption = Durations.key,  # convention for the ends of notes
+    device: DeviceOption = Device.auto,  # where the network runs
+    weights: WeightsFile = None,  # .safetensors
+    onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
+    quiet: QuietOption = False,  # show nothing but errors
+) -> int:  # exit code
+    "Transcribe the microphone live; Ctrl-C ends, and writes the MIDI file."
+    from pianoamt.audio import SAMPLE_RATE
+    from pianoamt.folders import TranscribeOptions, load_transcriber
+    from pianoamt.notes import show_path
+    from pianoamt.result import Transcription
+    from pianoamt.stream import Microphone, replay
+
+    stem, sound = find_sound(source)
+    check_folder(out)
+    rate = sound.sample_rate if isinstance(sound, Microphone) else SAMPLE_RATE
+    options = TranscribeOptions(device=device.value, weights=weights, onset_threshold=onset_threshold)
+    stream = load_transcriber(options).stream(rate, durations.value)
+    heard = sound.name if isinstance(sound, Microphone) else show_path(sound)
+    if not quiet:
+        typer.echo(f"listening to {heard}; notes appear {stream.latency:.1f} s after they end; Ctrl-C ends")
+    try:
+        with sound if isinstance(sound, Microphone) else contextlib.nullcontext(replay(sound)) as blocks:
+            listen_to(stream, blocks, quiet)
+    finally:
+        result = Transcription(stream.notes(), stream.pedal(), durations.value, stream.seconds)
+        target = result.save(out / f"{stem}.mid")
+        if not quiet:
+            typer.echo(f"{len(result.notes)} notes in {result.seconds:.1f} s of sound, written to {show_path(target)}")
+    return 0
+
+# %% ../nbs/16_cli.ipynb #c077
 TriedFolder = Annotated[Path, typer.Option("--out", help="Folder to try; it is not made.", metavar="DIR")]
 TriedWeights = Annotated[Path | None, typer.Option("--weights", help="Other weights to try.", metavar="FILE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
@@ -437,7 +504,7 @@ def doctor(
     tell = report_json if as_json else report
     return tell(examine(out, weights, device.value, engine.value), typer.echo)
 
-# %% ../nbs/16_cli.ipynb #c076
+# %% ../nbs/16_cli.ipynb #c082
 _FOLDER = {"parser": as_path, "metavar": "DIR"}
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all scores here.", metavar="FILE", **_PATH)]
 
@@ -466,7 +533,7 @@ def score(
         typer.echo(f"pianoamt: {line}", err=True)
     return exit_code(len(scores.pieces), len(scores.missing) + len(scores.damaged))
 
-# %% ../nbs/16_cli.ipynb #c080
+# %% ../nbs/16_cli.ipynb #c086
 class Layout(str, Enum):
     """How a dataset is laid out."""
 
@@ -496,14 +563,7 @@ def show_size(
         size /= 1000
     return f"{size:.3g} TB"
 
-
-def show_hours(
-    seconds: float,  # a length of time
-) -> str:  # e.g. 1:02:03
-    "Say how long something is."
-    return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
-
-# %% ../nbs/16_cli.ipynb #c083
+# %% ../nbs/16_cli.ipynb #c089
 @app.command()
 @guarded
 def rename(
@@ -524,7 +584,7 @@ def rename(
     typer.echo(f"MIDI files {verb}: {len(result.renamed)}; ending in .mid already: {result.kept}")
     return exit_code(len(result.renamed) + result.kept, len(result.clashes))
 
-# %% ../nbs/16_cli.ipynb #c086
+# %% ../nbs/16_cli.ipynb #c092
 CopyFolder = Annotated[Path | None, typer.Option("--to", help="Keep the originals, write copies here.", **_FOLDER)]
 
 
@@ -551,7 +611,7 @@ def resample(
     typer.echo(f"recordings {verb}: {len(result.files)}{details}; done already: {result.done_before}")
     return exit_code(len(result.files) + result.done_before, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c089
+# %% ../nbs/16_cli.ipynb #c095
 QuickOption = Annotated[bool, typer.Option("--quick", help="Read only the headers of recordings.")]
 
 
@@ -579,7 +639,7 @@ def check(
     typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
     return 1 if result.problems else 0
 
-# %% ../nbs/16_cli.ipynb #c092
+# %% ../nbs/16_cli.ipynb #c098
 StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
 BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
 GammaOption = Annotated[float | None, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")]
@@ -616,7 +676,7 @@ def preprocess(
     typer.echo(f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}")
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
-# %% ../nbs/16_cli.ipynb #c095
+# %% ../nbs/16_cli.ipynb #c101
 FontFile = Annotated[Path, typer.Argument(help="An .sf2 or .sf3 file.", metavar="FILE", **_PATH)]
 PackFolder = Annotated[Path, typer.Argument(help="Folder for the pack.", metavar="OUT", **_PATH)]
 BankOption = Annotated[int | None, typer.Option(min=0, help="Bank of the instrument.", metavar="N")]
@@ -653,7 +713,7 @@ def pack(
         )
     return 0
 
-# %% ../nbs/16_cli.ipynb #c098
+# %% ../nbs/16_cli.ipynb #c104
 @contextlib.contextmanager
 def training_bar(
     shown: bool = True,  # whether this process shows anything
@@ -676,7 +736,7 @@ def training_bar(
 
         yield lambda line: bar.console.print(line, markup=False), watch
 
-# %% ../nbs/16_cli.ipynb #c100
+# %% ../nbs/16_cli.ipynb #c106
 RecipeFile = Annotated[Path, typer.Argument(help="A JSON file; see recipes/.", metavar="RECIPE", **_PATH)]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of the run; resumed if it exists.", **_FOLDER)]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="Where the material lies.", **_FOLDER)]
@@ -704,7 +764,7 @@ def train(
         trainer.run(report=tell, watch=watch)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c104
+# %% ../nbs/16_cli.ipynb #c110
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the search; gone on with if it exists.", **_FOLDER)]
 TrialsOption = Annotated[int, typer.Option("--n-trials", min=1, help="Finished trials in all.", metavar="N")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a trial, 200 by default.", metavar="N")]
@@ -747,7 +807,7 @@ def tune(
     typer.echo(f"next: {shlex.join(words)}")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c107
+# %% ../nbs/16_cli.ipynb #c113
 class Scored(str, Enum):
     """Which ends of notes are scored."""
 
@@ -780,7 +840,7 @@ def tune_decoder(
     )
     return 0
 
-# %% ../nbs/16_cli.ipynb #c110
+# %% ../nbs/16_cli.ipynb #c116
 ModelFile = Annotated[Path, typer.Argument(help="The .onnx file to write.", metavar="MODEL", **_PATH)]
 
 
@@ -799,7 +859,7 @@ def export(
     typer.echo(f"{show_path(model)}: {size}; differs from the network by {error:.1g} at most")
     return 0
 
-# %% ../nbs/16_cli.ipynb #c113
+# %% ../nbs/16_cli.ipynb #c119
 PortOption = Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes any port that is free.")]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 LargestFile = Annotated[float, typer.Option("--megabytes", min=0.01, help="The largest file that may be uploaded.")]
@@ -826,7 +886,7 @@ def serve(
         server.start()
     return 0
 
-# %% ../nbs/16_cli.ipynb #c116
+# %% ../nbs/16_cli.ipynb #c122
 def main() -> None:
     "Run the command line with the words of this process."
     for stream in (sys.stdout, sys.stderr):

@@ -51,6 +51,9 @@ class TranscribeOptions:
     engine: str = "auto"  # auto, torch or onnx
     weights: Path | None = None  # a weights file; None takes the bundled one
     onset_threshold: float | None = None  # how sure an onset must be, 0..1; None takes what was tuned with the weights
+    offset_threshold: float | None = None  # the same for ends, of the sound and of the key
+    min_duration: float | None = None  # no note is shorter, s, 0.001..1; None takes what was tuned with the weights
+    tempo: float = 120.0  # beats a minute that MIDI files claim, 4..1000
     threads: int | None = None  # processor threads where several processes share them; None takes what there is
 
 
@@ -137,8 +140,11 @@ def load_transcriber(
         os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     try:
         transcriber = Transcriber(options.weights, options.device, engine=options.engine)
-        if options.onset_threshold is not None:
-            transcriber.decoder = replace(transcriber.decoder, onset_threshold=options.onset_threshold)
+        ends = options.offset_threshold
+        wanted = {"onset_threshold": options.onset_threshold, "offset_threshold": ends, "release_threshold": ends}
+        wanted["min_duration"] = options.min_duration
+        known = {name: value for name, value in wanted.items() if value is not None}
+        transcriber.decoder = replace(transcriber.decoder, **known)
     except Exception as error:
         raise SetupError(describe_error(error)) from error
     return transcriber
@@ -155,7 +161,7 @@ def write_transcription(
     begun = time.perf_counter()
     keep = "npz" in options.formats
     result = transcriber.transcribe(audio, durations=options.durations, progress=progress, probabilities=keep)
-    outputs = tuple(result.save(path) for path in output_paths(stem, options.formats))
+    outputs = tuple(result.save(path, options.tempo) for path in output_paths(stem, options.formats))
     taken = time.perf_counter() - begun
     return result, FileResult(audio, "done", result.seconds, taken, len(result.notes), outputs)
 
@@ -551,7 +557,7 @@ def transcribe_files(
     jobs: int = 1,  # processes
     cluster: str | None = None,  # address of a Dask scheduler whose workers do the work
     progress: Callable[[float], None] | None = None,  # called with the seconds of sound that are done
-) -> Iterator[FileResult]:  # each recording's result, as they come
+) -> Generator[FileResult, None, None]:  # each recording's result, as they come
     "Do what is planned; stopped at any moment, it keeps and reports everything that is finished."
     begun = saved = time.perf_counter()
     heard = 0.0
