@@ -18,7 +18,6 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
-import errno
 import functools
 import io
 import os

@@ -381,7 +381,7 @@ DIALS = {
     "onset_threshold": "struck",
     "frame_threshold": "sounding",
     "offset_threshold": "damped",
-    "release_threshold": "key up",
+    "release_threshold": "let go",
     "pedal_threshold": "pedal down",
 }
 LENGTHS = (5, 10, 20, 60, 300)  # s that a view may show
@@ -398,7 +398,7 @@ class Panel:
         wide = widgets.Layout(width="99%")
         self.drop = _scripted("drop.js")(scene={"megabytes": limits.megabytes})
         self.message = widgets.HTML()
-        self.progress = widgets.FloatProgress(max=1.0, layout=widgets.Layout(width="99%", visibility="hidden"))
+        self.progress = widgets.FloatProgress(max=1.0, layout=widgets.Layout(width="99%", display="none"))
         self.dials = {
             name: widgets.FloatSlider(description=label, min=0.05, max=0.95, step=0.01, layout=wide)
             for name, label in DIALS.items()
@@ -418,12 +418,14 @@ class Panel:
         "What is hidden until there is a recording."
         row, column = widgets.HBox, widgets.VBox
         half = widgets.Layout(width="50%", min_width="300px")
+        what = widgets.Label("How sure the network must be that a key or the pedal is …")
         how = "Click a note and drag it, or its end; Delete takes it out; a double click puts one in; arrows nudge."
         views = column([self.start, self.length, widgets.Label("notes end"), self.durations], layout=half)
         edits = [self.buttons[name] for name in ("delete", "undo", "reset", "download")]
+        wrapped = widgets.Layout(flex_flow="row wrap")
         return column([
-            row([column([*self.dials.values()], layout=half), views], layout=widgets.Layout(flex_flow="row wrap")),
-            row([self.buttons["play"], self.voices], layout=widgets.Layout(flex_flow="row wrap")),
+            row([column([what, *self.dials.values()], layout=half), views], layout=wrapped),
+            row([self.buttons["play"], self.voices], layout=wrapped),
             self.roll,
             widgets.Label(how),
             row(edits, layout=widgets.Layout(flex_flow="row wrap")),
@@ -467,7 +469,7 @@ class Explorer:
         name = name or Path(path).name
         self.say(f"{name}: loading the network" if "transcriber" not in self.__dict__ else f"{name}: listening")
         bar = self.panel.progress
-        bar.value, bar.layout.visibility = 0.0, "visible"
+        bar.value, bar.layout.display = 0.0, "flex"
         try:
             transcriber = self.transcriber
             self.say(f"{name}: listening")
@@ -476,7 +478,7 @@ class Explorer:
         except PianoamtError as error:
             raise PianoamtError(str(error).replace(show_path(path), name)) from None
         finally:
-            bar.layout.visibility = "hidden"
+            bar.layout.display = "none"
 
     def _begin(self, session: Session, picture: npt.NDArray[np.uint8]) -> None:
         "Show a recording from its beginning, with the thresholds tuned for the network."

@@ -14,6 +14,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import stat
 import tempfile
@@ -22,6 +23,7 @@ import traceback
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.util import find_spec
@@ -625,8 +627,9 @@ def run_on_cluster(
 ) -> Iterator[tuple[FileTask, FileResult | PianoamtError | OSError]]:  # as they come
     "Do all tasks on a Dask cluster; closing the iterator takes back what has not begun."
     from distributed import as_completed
+    from distributed.utils import silence_logging_cmgr
 
-    with client:
+    with silence_logging_cmgr(logging.CRITICAL), client:  # what it logs as tracebacks is told in a line
         futures = client.map(work, tasks, pure=False, retries=0)
         waiting = dict(zip((future.key for future in futures), tasks, strict=True))
         try:
@@ -641,8 +644,10 @@ def run_on_cluster(
 def _cluster_error(
     outcome: Any,  # what as_completed gives instead of a result: type, error and traceback
 ) -> PianoamtError | OSError:  # for the report
-    "Translate what went wrong on a cluster."
+    "Translate what went wrong on a cluster; `SetupError` is raised where the cluster itself is gone."
     error = outcome[1] if isinstance(outcome, tuple) else outcome
+    if isinstance(error, CancelledError):
+        raise SetupError("the Dask scheduler has gone; what is finished is kept, the same command does the rest")
     if isinstance(error, (PianoamtError, OSError)):
         return error
     if type(error).__name__ == "KilledWorker":

@@ -9,7 +9,6 @@ __all__ = ['CODECS', 'Region', 'PianoPack', 'load_pack', 'Voicing', 'key_tuning'
 
 # %% ../nbs/09_render.ipynb #c002
 import io
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

@@ -8,6 +8,7 @@ __all__ = ['KERNEL', 'MOST_VISITORS', 'app_notebook', 'write_app', 'admit', 'voi
 # %% ../nbs/15b_webapp.ipynb #c002
 import contextlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -88,11 +89,13 @@ def voila_settings(
     browser: bool,  # whether to open one
 ) -> dict[str, dict[str, Any]]:  # for Voilà's configuration
     "How the app is served."
+    from jupyter_server import DEFAULT_STATIC_FILES_PATH
+
     tornado = {
         "allow_remote_access": False,
         "headers": {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"},
         "websocket_max_message_size": _LARGEST_MESSAGE,
-        "ws_ping_timeout": 30_000,
+        "static_path": DEFAULT_STATIC_FILES_PATH,  # for the pages that tell of an error
     }
     return {
         "Voila": {"notebook_path": str(page), "ip": "127.0.0.1", "port": port, "port_retries": 0, "log_level": "ERROR",
@@ -141,4 +144,5 @@ def prepare_app(
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         server = Voila(config=Config(voila_settings(page, port, browser)))
         server.initialize([])
+        logging.getLogger("tornado").setLevel(logging.ERROR)  # a page that was refused is no news
         yield server

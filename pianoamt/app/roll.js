@@ -3,6 +3,7 @@
 const KEYS = 88;
 const LOWEST = 21; // MIDI pitch of the bottom row
 const ROW = 5; // pixels
+const HEAD = 6; // pixels above the highest key
 const LEFT = 36; // room for the names of the Cs
 const FOOT = 22; // and for the seconds
 const NEAR = 4; // pixels: how close a click must come
@@ -15,7 +16,7 @@ function render({ model, el }) {
   const sound = document.createElement("audio");
   canvas.className = "pianoamt-roll";
   canvas.tabIndex = 0;
-  canvas.style.cssText = `display: block; width: 100%; height: ${KEYS * ROW + FOOT}px; touch-action: none;`;
+  canvas.style.cssText = `display: block; width: 100%; height: ${HEAD + KEYS * ROW + FOOT}px; touch-action: none;`;
   sound.controls = true;
   sound.style.cssText = "width: 100%; height: 36px;";
   el.append(canvas, sound);
@@ -30,9 +31,9 @@ function render({ model, el }) {
   const scene = () => model.get("scene");
   const width = () => canvas.clientWidth - LEFT;
   const x = (time) => LEFT + ((time - scene().start) / scene().seconds) * width();
-  const y = (pitch) => (LOWEST + KEYS - 1 - pitch) * ROW;
+  const y = (pitch) => HEAD + (LOWEST + KEYS - 1 - pitch) * ROW;
   const time = (px) => scene().start + ((px - LEFT) / width()) * scene().seconds;
-  const pitch = (py) => clamp(LOWEST + KEYS - 1 - Math.floor(py / ROW), LOWEST, LOWEST + KEYS - 1);
+  const pitch = (py) => clamp(LOWEST + KEYS - 1 - Math.floor((py - HEAD) / ROW), LOWEST, LOWEST + KEYS - 1);
   const isChosen = (note) => chosen && chosen[1] === note[2] && Math.abs(chosen[0] - note[0]) < 1e-6;
   const noteAt = (px, py) => {
     const row = pitch(py);
@@ -52,8 +53,8 @@ function render({ model, el }) {
     pen.textAlign = "center";
     const step = [0.5, 1, 2, 5, 10, 30, 60, 300].find((size) => scene().seconds / size <= 12) || 600;
     for (let t = Math.ceil(scene().start / step) * step; t <= scene().start + scene().seconds; t += step) {
-      pen.fillRect(x(t), KEYS * ROW, 1, 4);
-      pen.fillText(`${+t.toFixed(1)} s`, clamp(x(t), LEFT + 10, canvas.clientWidth - 18), KEYS * ROW + 13);
+      pen.fillRect(x(t), HEAD + KEYS * ROW, 1, 4);
+      pen.fillText(`${+t.toFixed(1)} s`, clamp(x(t), LEFT + 10, canvas.clientWidth - 18), HEAD + KEYS * ROW + 13);
     }
   };
   const drawNote = (note, isHeld) => {
@@ -66,7 +67,7 @@ function render({ model, el }) {
   };
   const draw = () => {
     const scale = window.devicePixelRatio || 1;
-    const [wide, high] = [canvas.clientWidth, KEYS * ROW + FOOT];
+    const [wide, high] = [canvas.clientWidth, HEAD + KEYS * ROW + FOOT];
     if (!wide || !scene().seconds) return;
     [canvas.width, canvas.height] = [wide * scale, high * scale];
     pen.setTransform(scale, 0, 0, scale, 0, 0);
@@ -74,17 +75,17 @@ function render({ model, el }) {
     pen.fillStyle = "white";
     pen.fillRect(0, 0, wide, high);
     pen.imageSmoothingEnabled = false;
-    if (image) pen.drawImage(image, LEFT, 0, width(), KEYS * ROW);
+    if (image) pen.drawImage(image, LEFT, HEAD, width(), KEYS * ROW);
     drawGrid();
     pen.save();
     pen.beginPath();
-    pen.rect(LEFT, 0, width(), KEYS * ROW);
+    pen.rect(LEFT, HEAD, width(), KEYS * ROW);
     pen.clip();
     for (const note of scene().notes) if (!drag || note !== drag.was) drawNote(note, isChosen(note));
     if (drag) drawNote(drag.now, true);
     if (sound.src && !sound.ended) {
       pen.fillStyle = "#c01c28";
-      pen.fillRect(x(begins + sound.currentTime), 0, 1.5, KEYS * ROW);
+      pen.fillRect(x(begins + sound.currentTime), HEAD, 1.5, KEYS * ROW);
     }
     pen.restore();
   };
