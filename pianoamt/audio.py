@@ -130,6 +130,13 @@ class AudioInfo:
 class _ForwardFile(sf.SoundFile):
     """A sound file that is read once from front to back."""
 
+    def __init__(
+        self,
+        path: Path,  # an ordinary file
+    ) -> None:
+        "Open it; bytes hold every name that a POSIX system allows."
+        super().__init__(os.fsencode(path) if os.name == "posix" else path)
+
     def seekable(self) -> bool:
         """Tell soundfile not to seek after each block."""
         return False
@@ -166,7 +173,7 @@ def _sound_info(
         frames = sum(len(chunk) for chunk in _sound_chunks(path))
     return AudioInfo(frames / max(rate, 1), rate, channels, kind)
 
-# %% ../nbs/01_audio.ipynb #c029
+# %% ../nbs/01_audio.ipynb #c031
 def _import_av(
     path: Path,  # the file that needs it, for the message
 ) -> ModuleType:  # PyAV
@@ -179,7 +186,7 @@ def _import_av(
         ) from None
     return av
 
-# %% ../nbs/01_audio.ipynb #c031
+# %% ../nbs/01_audio.ipynb #c033
 def _foreign_chunks(
     path: Path,  # a file that FFmpeg reads
 ) -> Iterator[npt.NDArray[np.float32]]:  # pieces as FFmpeg decodes them, shape (samples, channels)
@@ -195,7 +202,7 @@ def _foreign_chunks(
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise AudioError(f"{show_path(path)}: cannot be decoded ({reason})") from None
 
-# %% ../nbs/01_audio.ipynb #c032
+# %% ../nbs/01_audio.ipynb #c034
 def _foreign_info(
     path: Path,  # a file that FFmpeg reads
 ) -> AudioInfo:  # what its header says, the length counted where the header does not know it
@@ -212,7 +219,7 @@ def _foreign_info(
         seconds = sum(len(chunk) for chunk in _foreign_chunks(path)) / max(rate, 1)
     return AudioInfo(seconds, rate, channels, kind)
 
-# %% ../nbs/01_audio.ipynb #c035
+# %% ../nbs/01_audio.ipynb #c037
 def audio_info(
     path: str | os.PathLike[str],  # a sound file
 ) -> AudioInfo:  # length, rate, channels and format
@@ -225,7 +232,7 @@ def audio_info(
         raise AudioError(f"{show_path(path)}: holds no sound (zero samples)")
     return info
 
-# %% ../nbs/01_audio.ipynb #c041
+# %% ../nbs/01_audio.ipynb #c043
 _LOUDEST = 1e6  # full scale is 1; some programs write 16-bit numbers as floats, up to 32,768
 
 
@@ -247,7 +254,7 @@ def _mono(
         position += len(mono)
         yield mono
 
-# %% ../nbs/01_audio.ipynb #c044
+# %% ../nbs/01_audio.ipynb #c046
 def _resampled(
     pieces: Iterable[npt.NDArray[np.float32]],  # mono pieces of any length
     from_rate: int,  # Hz
@@ -262,7 +269,7 @@ def _resampled(
         yield stream.resample_chunk(np.ascontiguousarray(piece))
     yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
-# %% ../nbs/01_audio.ipynb #c047
+# %% ../nbs/01_audio.ipynb #c049
 def _in_blocks(
     pieces: Iterable[npt.NDArray[np.float32]],  # pieces of any length
     size: int,  # samples in a block, at least 1
@@ -281,7 +288,7 @@ def _in_blocks(
     if held:
         yield np.concatenate(waiting)
 
-# %% ../nbs/01_audio.ipynb #c049
+# %% ../nbs/01_audio.ipynb #c051
 def read_blocks(
     path: str | os.PathLike[str],  # a sound file
     block_seconds: float = 30.0,  # length of a block, s; the last one is shorter
@@ -306,7 +313,7 @@ def read_audio(
     "Read a whole recording at once: the blocks of `read_blocks`, joined."
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
 
-# %% ../nbs/01_audio.ipynb #c053
+# %% ../nbs/01_audio.ipynb #c055
 def write_blocks(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     blocks: Iterable[npt.NDArray[np.floating]],  # mono samples in [-1, 1] (clipped beyond), each of shape (samples,)
@@ -337,7 +344,7 @@ def write_audio(
     "Write a whole sound at once: `write_blocks` with a single block."
     write_blocks(path, [audio], sample_rate)
 
-# %% ../nbs/01_audio.ipynb #c068
+# %% ../nbs/01_audio.ipynb #c070
 @dataclass(frozen=True)
 class Player:
     """A sound that a notebook or a web page shows as an audio player."""
