@@ -219,7 +219,7 @@ class _Worker:
         "Wait until the process has ended."
         self.pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/02_corpus.ipynb #c029
+# %% ../nbs/02_corpus.ipynb #c030
 def count_cores() -> int:  # at least 1
     "How many processor cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -268,7 +268,7 @@ def run_jobs(
         for worker in idle + at_work:
             worker.stop()
 
-# %% ../nbs/02_corpus.ipynb #c031
+# %% ../nbs/02_corpus.ipynb #c032
 def _died(
     worker: _Worker,  # whose process has ended
 ) -> PianoamtError:  # what to say of the item that it held
@@ -278,7 +278,7 @@ def _died(
         raise PianoamtError(f"no process could be started to work in; {advice}")
     return PianoamtError("the process that worked on it died, twice; perhaps for want of memory: try fewer jobs")
 
-# %% ../nbs/02_corpus.ipynb #c035
+# %% ../nbs/02_corpus.ipynb #c037
 _WIDE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than the 16 bits that are kept
 
 
@@ -291,7 +291,7 @@ def _is_resampled(
         return False
     return path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(path).subtype not in _WIDE
 
-# %% ../nbs/02_corpus.ipynb #c038
+# %% ../nbs/02_corpus.ipynb #c040
 _LOUDEST = 1.5  # of full scale: beyond it clipping would be heard
 
 
@@ -325,7 +325,7 @@ def _read_16_bit(
             samples, check = samples + len(block), zlib.crc32(block.astype("<i2").tobytes(), check)
     return samples, check
 
-# %% ../nbs/02_corpus.ipynb #c041
+# %% ../nbs/02_corpus.ipynb #c043
 def _write_checked(
     path: Path,  # the temporary file
     kind: str,  # "WAV" or "FLAC"
@@ -349,7 +349,7 @@ def _write_checked(
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
     return written[0] / SAMPLE_RATE
 
-# %% ../nbs/02_corpus.ipynb #c043
+# %% ../nbs/02_corpus.ipynb #c045
 def _new_name(
     path: Path,  # a recording
 ) -> Path:  # what it is called after resampling
@@ -375,7 +375,7 @@ def _comes_from(
     except (sf.SoundFileError, OSError):
         return False
 
-# %% ../nbs/02_corpus.ipynb #c045
+# %% ../nbs/02_corpus.ipynb #c047
 @dataclass(frozen=True)
 class Resampling:
     """One recording that is to be resampled, or has been."""
@@ -400,7 +400,7 @@ def resample_file(
         task.source.unlink(missing_ok=True)
     return Resampling(task.source, task.target, task.replace, seconds, task.bytes_before, size)
 
-# %% ../nbs/02_corpus.ipynb #c046
+# %% ../nbs/02_corpus.ipynb #c048
 _TAGS = ("title", "artist", "album", "date", "copyright", "license")
 
 
@@ -419,7 +419,7 @@ def _tags(
         tags["comment"] = _origin(source)
     return tags
 
-# %% ../nbs/02_corpus.ipynb #c049
+# %% ../nbs/02_corpus.ipynb #c051
 def plot_spectrogram(
     audio: npt.NDArray[np.floating],  # mono samples, shape (samples,)
     sample_rate: int,  # Hz
@@ -437,7 +437,7 @@ def plot_spectrogram(
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c052
+# %% ../nbs/02_corpus.ipynb #c054
 @contextlib.contextmanager
 def sole_worker(
     folder: Path,  # a folder that is going to be changed
@@ -475,7 +475,7 @@ def _lock(
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-# %% ../nbs/02_corpus.ipynb #c055
+# %% ../nbs/02_corpus.ipynb #c057
 def _plan_file(
     source: Path,  # a recording
     target: Path,  # what it is to become
@@ -514,7 +514,7 @@ def _expected_size(
     "How large a file will be: two bytes a sample, of which FLAC needs about 55 %."
     return round(44 + seconds * SAMPLE_RATE * (2 if target.suffix.lower() == ".wav" else 1.1))
 
-# %% ../nbs/02_corpus.ipynb #c056
+# %% ../nbs/02_corpus.ipynb #c058
 def _plan_folder(
     folder: Path,  # a dataset
     to: Path | None,  # where copies go; None replaces the files
@@ -536,7 +536,7 @@ def _plan_folder(
             done += task is None
     return tasks, done, failures
 
-# %% ../nbs/02_corpus.ipynb #c059
+# %% ../nbs/02_corpus.ipynb #c061
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Report = Callable[[float], None]  # called with the share of the work that is done, 0..1
 
@@ -559,7 +559,7 @@ class ResampleResult:
         "By how much they shrank."
         return sum(file.bytes_before - file.bytes_after for file in self.files)
 
-# %% ../nbs/02_corpus.ipynb #c060
+# %% ../nbs/02_corpus.ipynb #c062
 def _work_through(
     work: Callable[[Any], Any],  # what to do with a task
     tasks: Sequence[Any],  # longest first
@@ -579,7 +579,7 @@ def _work_through(
             if progress:
                 progress(finished / total)
 
-# %% ../nbs/02_corpus.ipynb #c061
+# %% ../nbs/02_corpus.ipynb #c063
 def resample(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     to: str | os.PathLike[str] | None = None,  # folder for a copy; None replaces the recordings
@@ -610,7 +610,7 @@ def resample(
                 files.append(outcome)
     return ResampleResult(tuple(files), done, tuple(failures))
 
-# %% ../nbs/02_corpus.ipynb #c062
+# %% ../nbs/02_corpus.ipynb #c064
 def _finish_file(
     task: Resampling,  # from the plan
 ) -> Resampling:  # what was done
@@ -641,7 +641,7 @@ def _copy_companions(
             with atomic_path(target) as temp:
                 shutil.copyfile(source, temp)
 
-# %% ../nbs/02_corpus.ipynb #c078
+# %% ../nbs/02_corpus.ipynb #c080
 @dataclass(frozen=True)
 class Piece:
     """One row of a corpus: a recording and its notes."""
@@ -668,7 +668,7 @@ class Piece:
             return _open_pack(self.midi).performance(self.row)
         return read_midi(self.midi) if self.has_pedal else Performance(read_tsv(self.midi), make_pedal())
 
-# %% ../nbs/02_corpus.ipynb #c080
+# %% ../nbs/02_corpus.ipynb #c082
 @dataclass(frozen=True)
 class MidiPack:
     """Many performances in a few arrays."""
@@ -700,7 +700,7 @@ class MidiPack:
         notes = notes[keep]
         return Performance(notes[np.lexsort((notes["pitch"], notes["onset"]))], pedal)
 
-# %% ../nbs/02_corpus.ipynb #c082
+# %% ../nbs/02_corpus.ipynb #c084
 def _check_pack(
     pack: MidiPack,  # as read
 ) -> None:
@@ -713,7 +713,7 @@ def _check_pack(
         if len(ends) != len(pack) + 1 or ends[0] < 0 or (np.diff(ends) < 0).any() or lengths != {int(ends[-1])}:
             raise ValueError(f"its {index} does not fit its events")
 
-# %% ../nbs/02_corpus.ipynb #c083
+# %% ../nbs/02_corpus.ipynb #c085
 PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
 
 
@@ -736,7 +736,7 @@ def load_midi_pack(
 
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
-# %% ../nbs/02_corpus.ipynb #c086
+# %% ../nbs/02_corpus.ipynb #c088
 def _by_stem(
     folder: Path,  # a dataset
     suffixes: Sequence[str],  # the first one wins where files differ only in their ending
@@ -754,7 +754,7 @@ def _key(
     "Forget the ending, the case and the encoding of accents."
     return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
 
-# %% ../nbs/02_corpus.ipynb #c087
+# %% ../nbs/02_corpus.ipynb #c089
 _NOTE_SUFFIXES = (*MIDI_SUFFIXES, ".tsv")
 
 
@@ -774,7 +774,7 @@ def _pairs(
     pairs += [(path, None) for path in sounds.values()] + [(None, path) for path in notes.values()]
     return sorted(pairs, key=lambda pair: str(pair[0] or pair[1]))
 
-# %% ../nbs/02_corpus.ipynb #c090
+# %% ../nbs/02_corpus.ipynb #c092
 def split_by_hash(
     name: str,  # of the piece, without folder and ending; case does not count
     test: float = 0.1,  # share of the test set, 0..1
@@ -785,7 +785,7 @@ def split_by_hash(
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < test else "validation" if number < test + validation else "train"
 
-# %% ../nbs/02_corpus.ipynb #c093
+# %% ../nbs/02_corpus.ipynb #c095
 _MAESTRO = ("canonical_composer", "canonical_title", "split", "midi_filename", "audio_filename", "duration")
 _MAESTRO_LISTS = ("maestro-v*.csv", "maestro-v*.json", "*/maestro-v*.csv", "*/maestro-v*.json")
 
@@ -813,7 +813,7 @@ def _maestro_rows(
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise PianoamtError(f"{show_path(path)}: not a MAESTRO list ({type(error).__name__}: {error})") from None
 
-# %% ../nbs/02_corpus.ipynb #c095
+# %% ../nbs/02_corpus.ipynb #c097
 def _maestro_pieces(
     folder: Path,  # MAESTRO's folder
 ) -> Iterator[Piece]:  # in the order of the list
@@ -825,7 +825,7 @@ def _maestro_pieces(
         name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
-# %% ../nbs/02_corpus.ipynb #c097
+# %% ../nbs/02_corpus.ipynb #c099
 _MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
 
 
@@ -855,7 +855,7 @@ def _maps_pieces(
         split = "test" if piano.startswith("ENSTDk") else "excluded" if title in tested else "train"
         yield _plain_piece(folder, audio, midi, split, title=title)
 
-# %% ../nbs/02_corpus.ipynb #c100
+# %% ../nbs/02_corpus.ipynb #c102
 def _smd_pieces(
     folder: Path,  # the Saarland Music Data
 ) -> Iterator[Piece]:  # in order of their names
@@ -876,7 +876,7 @@ def _folder_pieces(
         title = (audio or midi or folder).stem
         yield _plain_piece(folder, audio, midi, split_by_hash(title), title=title)
 
-# %% ../nbs/02_corpus.ipynb #c102
+# %% ../nbs/02_corpus.ipynb #c104
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
@@ -903,7 +903,7 @@ def _pack_pieces(
             piece = str(PurePosixPath(name).with_suffix(""))
             yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
 
-# %% ../nbs/02_corpus.ipynb #c105
+# %% ../nbs/02_corpus.ipynb #c107
 @dataclass(frozen=True)
 class Corpus:
     """A dataset as one table."""
@@ -954,7 +954,7 @@ class Corpus:
         "Packs of performances without recordings."
         return cls(Path(folder), "packs", tuple(_pack_pieces(Path(folder))))
 
-# %% ../nbs/02_corpus.ipynb #c106
+# %% ../nbs/02_corpus.ipynb #c108
 LAYOUTS = ("maestro", "maps", "smd", "packs", "folder")
 
 
@@ -986,7 +986,7 @@ def open_corpus(
         raise PianoamtError(f"{show_path(folder)}: holds no recordings and no MIDI files")
     return corpus
 
-# %% ../nbs/02_corpus.ipynb #c111
+# %% ../nbs/02_corpus.ipynb #c113
 def plot_splits(
     corpus: Corpus,  # a table of pieces
     ax: "Axes | None" = None,  # where to draw; a new figure by default
@@ -1003,7 +1003,7 @@ def plot_splits(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/02_corpus.ipynb #c114
+# %% ../nbs/02_corpus.ipynb #c116
 @dataclass(frozen=True)
 class Problem:
     """Something that is wrong with a piece."""
@@ -1028,7 +1028,7 @@ def compare_lengths(
     elif len(notes) and seconds > 1.05 * last + 5:
         yield "length mismatch", f"the recording goes on until {seconds:.2f} s, but the last note ends at {last:.2f} s"
 
-# %% ../nbs/02_corpus.ipynb #c117
+# %% ../nbs/02_corpus.ipynb #c119
 def _missing_bytes(
     path: Path,  # a sound file
 ) -> int:  # bytes that a WAV file's header promises and the file does not have
@@ -1063,7 +1063,7 @@ def _check_audio(
         problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
 
-# %% ../nbs/02_corpus.ipynb #c119
+# %% ../nbs/02_corpus.ipynb #c121
 def _only_drums(
     path: Path,  # a MIDI file without piano notes
 ) -> bool:  # whether it has notes on channel 10
@@ -1089,7 +1089,7 @@ def _check_midi(
     content = [np.round(notes["onset"] * 200).astype("<i8"), notes["pitch"], notes["velocity"]]
     return [], performance, hashlib.sha256(b"".join(part.tobytes() for part in content)).hexdigest()
 
-# %% ../nbs/02_corpus.ipynb #c121
+# %% ../nbs/02_corpus.ipynb #c123
 @dataclass(frozen=True)
 class _Finding:
     """What was found out about one piece."""
@@ -1123,7 +1123,7 @@ def _examine(
         ]
     return _Finding(piece, problems, seconds, sound, notes)
 
-# %% ../nbs/02_corpus.ipynb #c123
+# %% ../nbs/02_corpus.ipynb #c125
 def _duplicates(
     findings: Sequence[_Finding],  # of all pieces
 ) -> tuple[list[Problem], list[Problem]]:  # problems and hints
@@ -1149,7 +1149,7 @@ def _duplicates(
                 found[-1].append(Problem(group[0].id, "duplicate across splits", f"{what} in several splits: {text}"))
     return found[0] + found[1], found[2]
 
-# %% ../nbs/02_corpus.ipynb #c124
+# %% ../nbs/02_corpus.ipynb #c126
 @dataclass(frozen=True)
 class CheckResult:
     """What a look at every piece brought to light."""
