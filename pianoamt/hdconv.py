@@ -34,10 +34,9 @@ class HDConv(nn.Module):
         if not dilations or min(dilations) < 1:
             raise ValueError(f"dilations must be one or more distances of at least one row, not {dilations}")
         self.dilations = tuple(dilations)
-        taps = 1 + 2 * len(self.dilations)
-        bound = 1 / math.sqrt(in_channels * taps)
+        bound = 1 / math.sqrt(in_channels * (1 + 2 * len(dilations)))
         self.centre = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1).uniform_(-bound, bound))
-        sides = torch.empty(len(self.dilations), out_channels, in_channels, 1, 2).uniform_(-bound, bound)
+        sides = torch.empty(len(dilations), out_channels, in_channels, 1, 2).uniform_(-bound, bound)
         self.sides = nn.Parameter(sides)
 
     def forward(

@@ -38,7 +38,7 @@ from .audio import read_audio
 from .corpus import MidiPack, load_midi_pack
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
-from .model import InstanceNorm, ModelConfig, PianoNet, config_from_dict, load_weights, save_weights
+from .model import InstanceNorm, ModelConfig, PianoNet, config_from_dict, load_weights, save_weights, settle
 from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_json, read_tsv, show_path
 from pianoamt.render import (
     Augmentation,
@@ -636,7 +636,7 @@ def train_step(
     config, accelerator = state.config, state.accelerator
     state.model.train()
     if config.start_from or state.step >= config.settle_step:
-        state.network.settle()
+        settle(state.network)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate_at(state.step, config)
     parts = [next(batches) for _ in range(config.accumulate)]
