@@ -164,7 +164,14 @@ function render({ model, el }) {
   });
 
   // what Python sends
+  const silence = () => {
+    sound.pause();
+    if (sound.src) URL.revokeObjectURL(sound.src);
+    sound.removeAttribute("src");
+    sound.load();
+  };
   model.on("msg:custom", (message, buffers) => {
+    if (message.kind === "silence") silence(); // another recording is here
     if (!["sound", "file"].includes(message.kind)) return;
     const address = URL.createObjectURL(new Blob([buffers[0]], { type: message.type }));
     if (message.kind === "sound") {
@@ -192,8 +199,7 @@ function render({ model, el }) {
   loadPicture();
   return () => {
     observer.disconnect();
-    sound.pause();
-    if (sound.src) URL.revokeObjectURL(sound.src);
+    silence();
   };
 }
 
