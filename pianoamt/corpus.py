@@ -722,7 +722,7 @@ def load_midi_pack(
 ) -> MidiPack:  # all its performances
     "Open a pack; raises `PianoamtError` in one line for any other file."
     try:
-        with np.load(check_file(path), allow_pickle=False) as file:
+        with open(check_file(path), "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in PACK_ARRAYS}
             pack = MidiPack(arrays, tuple(file["path"].tolist()), tuple(file["split"].tolist()))
         _check_pack(pack)

@@ -34,8 +34,21 @@ LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # A0 and C8, the ends of the keyboard
 SHORTEST_NOTE = 0.001  # seconds: below this two strikes of one key are one strike
 
 
+def _printable(
+    text: str,  # anything
+) -> str:  # one line
+    "Escape line breaks and other unprintable characters."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class PianoamtError(ValueError):
     """Something a user can mend: the message is one line that names the file and says what is wrong."""
+
+    def __init__(
+        self,
+        message: str = "",  # may quote what stands in a file, or its name
+    ) -> None:
+        super().__init__(_printable(message))
 
 # %% ../nbs/00_notes.ipynb #c007
 def make_notes(
@@ -212,7 +225,7 @@ def show_path(
     path: str | os.PathLike[str],  # any path
 ) -> str:  # the path with line breaks and other unprintable characters escaped
     "A path as it may stand in a one-line message."
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
+    return _printable(os.fspath(path))
 
 # %% ../nbs/00_notes.ipynb #c039
 TEMP_PREFIX = ".pianoamt-"  # how temporary files begin, so that leftovers of a killed process can be told

@@ -429,13 +429,15 @@ class OnnxEngine(Engine):
         if device not in ("auto", "cpu"):
             raise PianoamtError(f"device {device!r}: the onnx engine runs on the cpu; use the torch engine")
         self.session = open_session(model or default_onnx())
-        notes = self.session.get_modelmeta().custom_metadata_map
-        if notes.get("format") != ONNX_FORMAT:
-            raise PianoamtError(f"{model}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
         try:
+            notes = self.session.get_modelmeta().custom_metadata_map
+            if notes.get("format") != ONNX_FORMAT:
+                raise PianoamtError(f"{model}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
             self.info, reach = dict(json.loads(notes["info"])), int(notes["reach_frames"])
             self.windows = Windows(reach=reach)
-        except (KeyError, ValueError, TypeError, RecursionError):
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            if isinstance(error, PianoamtError):
+                raise
             raise PianoamtError(f"{model}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
 
     def compute(

@@ -186,6 +186,7 @@ def _zone(
 def read_zones(
     tables: Tables,  # from `read_tables`
     preset: Preset,  # one of its instruments
+    path: str | Path,  # the SoundFont, for messages
 ) -> list[Zone]:  # where its samples sound; the two sides of a stereo sample are two zones
     "Which samples a preset has, and for which keys and velocities; PianoamtError where its tables are damaged."
     zones, heads, instruments = [], tables["phdr"], tables["inst"]
@@ -195,7 +196,7 @@ def read_zones(
             for inner, more in _bags(tables, "i", (begin, end), _SAMPLE):
                 zones.append(_zone(outer, inner, mods + more, tables["shdr"][inner[_SAMPLE]]))
     except IndexError:
-        raise PianoamtError(f"preset {preset}: its tables are damaged") from None
+        raise PianoamtError(f"{show_path(path)}: preset {preset}: its tables are damaged") from None
     return [zone for zone in zones if zone]
 
 # %% ../nbs/09a_soundfont.ipynb #c031
@@ -475,10 +476,7 @@ def _plan_pack(
     "Choose the instrument and its strokes; PianoamtError where there is nothing to play."
     tables = read_tables(font)
     preset = choose_preset(tables, font, bank, program)
-    try:
-        plan = plan_layers(read_zones(tables, preset), layers, apart)
-    except PianoamtError as error:
-        raise PianoamtError(f"{show_path(font)}: {error}") from None
+    plan = plan_layers(read_zones(tables, preset, font), layers, apart)
     if not plan:
         raise PianoamtError(f"{show_path(font)}: preset {preset} has no samples for the keys of a piano")
     return preset, plan

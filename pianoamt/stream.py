@@ -23,7 +23,15 @@ import torch
 from torch import Tensor, nn
 
 from .audio import read_blocks
-from .decode import HEARD_DTYPE, DecoderConfig, NoteDecoder, PedalDecoder, to_notes, velocity_scale
+from pianoamt.decode import (
+    HEARD_DTYPE,
+    DecoderConfig,
+    NoteDecoder,
+    PedalDecoder,
+    saved_decoder,
+    to_notes,
+    velocity_scale,
+)
 from .engine import TorchEngine, split_rolls, stack_logits
 from .hcqt import HCQT
 from .model import PianoNet
@@ -244,7 +252,7 @@ class Stream:
     ) -> None:
         if not 1_000 <= sample_rate <= 768_000:
             raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
-        config = decoder or DecoderConfig(**engine.info.get("decoder", {}))
+        config = decoder or saved_decoder(engine.info, "these weights")
         self.durations, self.sample_rate, self._is_open = durations, sample_rate, True
         self._notes, self._pedal = NoteDecoder(config, durations), PedalDecoder(config)
         self._rolls, self._samples = RollStream(engine, lookahead), 0

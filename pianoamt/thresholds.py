@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .audio import read_blocks
 from .corpus import AUDIO_SUFFIXES
-from .decode import DecoderConfig, decode_notes
+from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, default_weights, split_rolls
 from .notes import PianoamtError, atomic_path, show_path
 from .score import f_measure, find_by_stem, match_notes, match_velocities, read_reference
@@ -223,7 +223,7 @@ def tune_decoder(
     if durations not in CONVENTIONS:
         raise PianoamtError(f"durations is {durations!r}; choose one of {', '.join(CONVENTIONS)}")
     engine, pairs = TorchEngine(weights, device), pair_recordings(recordings)
-    name, start = digest(weights.read_bytes()), DecoderConfig(**engine.info.get("decoder", {}))
+    name, start = digest(weights.read_bytes()), saved_decoder(engine.info, weights)
     marks = {stem: digest(reference.read_bytes()) for stem, (_, reference) in pairs.items()}
     settings = {"kind": "decoder", "weights": name, "durations": durations, "pieces": marks}
     study = open_study(folder, settings, "maximize", optuna.pruners.WilcoxonPruner(), seed)

@@ -489,7 +489,7 @@ def resume_run(
         except PianoamtError:
             raise
         except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError, OSError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise PianoamtError(f"{folder / CHECKPOINT}: not a checkpoint of this recipe ({reason})") from error
 
 # %% ../nbs/10_train.ipynb #c053

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import audio_info, read_blocks
-from .decode import DecoderConfig, NoteDecoder, PedalDecoder, to_notes, velocity_scale
+from .decode import DecoderConfig, NoteDecoder, PedalDecoder, saved_decoder, to_notes, velocity_scale
 from .notes import PianoamtError
 from .onnx_engine import make_engine
 from .result import Transcription, compact
@@ -39,7 +39,7 @@ class Transcriber:
         engine: str = "auto",  # auto, torch or onnx
     ) -> None:
         self.engine = make_engine(weights, device, engine)
-        self.decoder = decoder or DecoderConfig(**self.engine.info.get("decoder", {}))
+        self.decoder = decoder or saved_decoder(self.engine.info, weights)
 
     @property
     def device(self) -> str:
