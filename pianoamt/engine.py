@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Windows:
     """How a recording is cut for the network; all in frames of 16 ms."""
 
-    size: int = 1280  # frames the network sees at once
-    margin: int = 192  # of these, frames at either end that only give context
+    size: int = 2560  # frames the network sees at once
+    margin: int = 448  # of these, frames at either end that only give context
     reach: int = 64  # frames of sound around a window that the transform needs
     batch: int = 1  # windows computed together
 
@@ -178,7 +178,7 @@ class TorchEngine(Engine):
 
         self.network, self.info = load_weights(find_weights(weights), self.device)
         self.transform = HCQT(self.network.config.hcqt).to(self.device)
-        self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 8)
+        self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 4)
         self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
 
     def compute(

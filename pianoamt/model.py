@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_sizes', 'ModelConfig', 'config_from_dict', 'InstanceNorm', 'settle',
-           'Block', 'make_trunk', 'FGLSTM', 'PedalHead', 'run_heads', 'set_first_logits', 'average_foldings',
-           'PianoNet', 'count_parameters', 'save_weights', 'WeightsError', 'load_weights']
+           'Block', 'make_trunk', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
+           'set_first_logits', 'PianoNet', 'count_parameters', 'save_weights', 'WeightsError', 'load_weights']
 
 # %% ../nbs/07_model.ipynb #c002
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,26 @@ class FGLSTM(nn.Module):
         values = values + self.recurrent(states).reshape(batch, keys, frames, self.outputs)
         return values.permute(0, 3, 2, 1), states.unflatten(0, (batch, keys))
 
+# %% ../nbs/07_model.ipynb #heads6
+def run_folded(
+    group: FGLSTM,  # takes a number of frames that its stride divides
+    picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
+    phase: int = 0,  # empty frames put in front, 0 to stride - 1
+) -> tuple[Tensor, Tensor]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
+    "Fold frames into steps in one way."
+    frames = picture.shape[2]
+    values, states = group(F.pad(picture, (0, 0, phase, -(frames + phase) % group.stride)))
+    return values[:, :, phase : phase + frames], states
+
+
+def average_foldings(
+    group: FGLSTM,  # takes a number of frames that its stride divides
+    picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
+    phases: Iterable[int],  # shifts to average over, in frames, 0 to stride - 1
+) -> Tensor:  # values, shape (batch, outputs, frames, keys)
+    "Fold frames into steps in several ways and take the mean of the answers."
+    return torch.stack([run_folded(group, picture, phase)[0] for phase in phases]).mean(0)
+
 # %% ../nbs/07_model.ipynb #c021
 class PedalHead(nn.Module):
     """From every key's state to one value a frame: is the sustain pedal down?"""
@@ -214,17 +234,16 @@ class PedalHead(nn.Module):
 PER_KEY_HEADS = ("onset", "frame", "offset", "release", "velocity")
 
 
-def run_heads(
-    trunk: Tensor,  # shape (batch, channels, frames, keys), frames a multiple of the LSTMs' stride
-    onset_group: FGLSTM,  # one value
+def run_note_heads(
+    trunk: Tensor,  # shape (batch, channels, frames, keys)
+    onset: Tensor,  # logits of the first group, shape (batch, 1, frames, keys)
     note_group: FGLSTM,  # the other four; takes one channel more
     pedal: PedalHead,  # listens to the states of the second group
 ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-    "From the trunk's features to the logits of every roll."
-    onset, _ = onset_group(trunk)
-    note, states = note_group(torch.cat([trunk, onset.detach().sigmoid()], dim=1))
+    "How notes go on, once it is known where they begin."
+    note, states = run_folded(note_group, torch.cat([trunk, onset.detach().sigmoid()], dim=1))
     rolls = dict(zip(PER_KEY_HEADS, torch.cat([onset, note], dim=1).unbind(1), strict=True))
-    rolls["pedal"] = pedal(states)
+    rolls["pedal"] = pedal(states)[:, : trunk.shape[2]]
     return rolls
 
 # %% ../nbs/07_model.ipynb #heads3
@@ -238,20 +257,6 @@ def set_first_logits(
 ) -> None:
     "Let a fresh layer answer what is likely before anything is known."
     group.direct.bias.copy_(torch.tensor([FIRST_LOGITS[name] for name in heads]))
-
-# %% ../nbs/07_model.ipynb #heads6
-def average_foldings(
-    heads: Callable[[Tensor], dict[str, Tensor]],  # answers for a number of frames that the stride divides
-    trunk: Tensor,  # shape (batch, channels, frames, keys), any number of frames
-    stride: int,  # frames in a step
-    phases: Iterable[int],  # shifts to average over, in frames, 0 to stride - 1
-) -> dict[str, Tensor]:  # rolls whose second axis has `frames` places
-    "Fold frames into steps in several ways and take the mean of the answers."
-    frames, answers = trunk.shape[2], []
-    for phase in phases:
-        rolls = heads(F.pad(trunk, (0, 0, phase, -(frames + phase) % stride)))
-        answers.append({name: roll[:, phase : phase + frames] for name, roll in rolls.items()})
-    return {name: torch.stack([rolls[name] for rolls in answers]).mean(0) for name in answers[0]}
 
 # %% ../nbs/07_model.ipynb #net2
 class PianoNet(nn.Module):
@@ -274,17 +279,18 @@ class PianoNet(nn.Module):
         self,
         features: Tensor,  # of an HCQT with this config, shape (batch, channels, frames, keys)
     ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll; in eval mode the mean over several ways of folding frames into steps."
+        "Logits of every roll; in eval mode onsets are averaged over several ways of folding frames into steps."
         trunk = self.trunk(features.contiguous(memory_format=torch.channels_last))
-        phases = (0,) if self.training else self.config.phases
-        return average_foldings(self.heads, trunk, self.config.lstm_stride, phases)
+        return self.heads(trunk, (0,) if self.training else self.config.phases)
 
     def heads(
         self,
-        trunk: Tensor,  # shape (batch, config.channels, frames, keys), frames a multiple of the LSTM's stride
+        trunk: Tensor,  # shape (batch, config.channels, frames, keys)
+        phases: Iterable[int] = (0,),  # ways of folding frames that onsets are averaged over
     ) -> dict[str, Tensor]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll, from frames folded in one way."
-        return run_heads(trunk, self.onset, self.note, self.pedal)
+        "Logits of every roll, from the trunk's features."
+        onset = average_foldings(self.onset, trunk, phases)
+        return run_note_heads(trunk, onset, self.note, self.pedal)
 
 # %% ../nbs/07_model.ipynb #c031
 def count_parameters(

@@ -6,14 +6,19 @@
 __all__ = ['OPSET', 'ROLLS', 'ONNX_FORMAT', 'LARGEST_DIFFERENCE', 'ENGINES', 'Graph', 'tensor_value', 'make_model', 'add_halving',
            'add_bins', 'add_features', 'add_convolution', 'add_block', 'add_lstm', 'add_reading', 'add_fglstm',
            'add_pedal', 'add_folding', 'add_network', 'make_graph', 'need', 'checksum', 'graph_error', 'export_onnx',
-           'open_session', 'default_onnx', 'OnnxEngine', 'make_engine']
+           'share_cores', 'open_session', 'read_notes', 'default_onnx', 'OnnxEngine', 'may_have_gpu', 'choose_model',
+           'make_engine']
 
 # %% ../nbs/13b_onnx.ipynb #c002
 import hashlib
 import json
 import math
 import os
+import platform
+import shutil
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .engine import Engine, TorchEngine, Windows, default_weights, stack_logits
+from .engine import Engine, TorchEngine, Windows, default_weights, find_weights, pick_device, stack_logits
 from .notes import PianoamtError, atomic_path
 from .targets import HOP, KEYS
 
@@ -274,20 +279,16 @@ def add_pedal(
 # %% ../nbs/13b_onnx.ipynb #c037
 def add_folding(
     graph: Graph,  # grows
-    network: "PianoNet",  # what to write out
-    trunk: str,  # shape (batch, frames, keys, channels)
-    phase: int,  # empty frames to put in front
-) -> tuple[str, str]:  # logits (batch, frames, keys, 5) and, for the pedal, (batch, frames)
-    "The heads' answers for one way of folding frames into steps."
-    frames = graph.length(trunk, 1)
-    end = graph.add("Add", frames, [phase])
-    behind = graph.add("Mod", graph.add("Neg", end), [network.config.lstm_stride])
-    padded = graph.add("Pad", trunk, graph.add("Concat", [0, phase, 0, 0, 0], behind, [0, 0], axis=0))
-    onset, _ = add_fglstm(graph, network.onset, padded)
-    struck = graph.add("Concat", padded, graph.add("Sigmoid", onset), axis=3)
-    note, states = add_fglstm(graph, network.note, struck)
-    keys, pedal = graph.add("Concat", onset, note, axis=3), add_pedal(graph, network.pedal, states)
-    return graph.add("Slice", keys, [phase], end, [1]), graph.add("Slice", pedal, [phase], end, [1])
+    fglstm: "FGLSTM",  # what to write out
+    picture: str,  # shape (batch, frames, keys, channels)
+    phase: int = 0,  # empty frames to put in front
+) -> tuple[str, str]:  # values (batch, frames, keys, outputs); states (steps, 2, batch * keys, hidden)
+    "What an LSTM answers for one way of folding frames into steps."
+    end = graph.add("Add", graph.length(picture, 1), [phase])
+    behind = graph.add("Mod", graph.add("Neg", end), [fglstm.stride])
+    padded = graph.add("Pad", picture, graph.add("Concat", [0, phase, 0, 0, 0], behind, [0, 0], axis=0))
+    values, states = add_fglstm(graph, fglstm, padded)
+    return graph.add("Slice", values, [phase], end, [1]), states
 
 # %% ../nbs/13b_onnx.ipynb #c040
 def add_network(
@@ -299,9 +300,11 @@ def add_network(
     for block in network.trunk:
         features = add_block(graph, block, features)  # type: ignore[arg-type]
     trunk = graph.add("Transpose", features, perm=[0, 2, 3, 1])
-    foldings = [add_folding(graph, network, trunk, phase) for phase in network.config.phases]
-    keys, pedal = (graph.add("Mean", *rolls) for rolls in zip(*foldings, strict=True))
-    return keys, pedal
+    foldings = [add_folding(graph, network.onset, trunk, phase)[0] for phase in network.config.phases]
+    onset = graph.add("Mean", *foldings)
+    note, states = add_folding(graph, network.note, graph.add("Concat", trunk, graph.add("Sigmoid", onset), axis=3))
+    pedal = graph.add("Slice", add_pedal(graph, network.pedal, states), [0], graph.length(trunk, 1), [1])
+    return graph.add("Concat", onset, note, axis=3), pedal
 
 # %% ../nbs/13b_onnx.ipynb #c043
 ROLLS = ("onset", "frame", "offset", "release", "velocity", "pedal")
@@ -371,10 +374,10 @@ def graph_error(
 # %% ../nbs/13b_onnx.ipynb #c050
 def export_onnx(
     path: str | Path,  # an .onnx file, replaced in one step
-    weights: str | Path | None = None,  # a file that `save_weights` made; None takes the bundled one
+    weights: str | Path | None = None,  # a file that `save_weights` made, "tiny", or None for the bundled one
 ) -> float:  # largest difference from the network that was met
     "Write transform and network to one ONNX file; raises `PianoamtError` should the two disagree."
-    onnx, weights = need("onnx"), weights or default_weights()
+    onnx, weights = need("onnx"), find_weights(weights)
     need("onnxruntime")
     from pianoamt.hcqt import HCQT
     from pianoamt.model import FORMAT, load_weights
@@ -396,13 +399,23 @@ def export_onnx(
     return error
 
 # %% ../nbs/13b_onnx.ipynb #c053
+def share_cores() -> tuple[int, int]:  # windows side by side, 1 or 2; threads for each
+    "How to share out the processor's cores, or as many as OMP_NUM_THREADS allows."
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = int(wanted) if wanted.isdecimal() and int(wanted) else usable
+    side_by_side = min(cores, 2)
+    return side_by_side, cores // side_by_side
+
+# %% ../nbs/13b_onnx.ipynb #session1
 def open_session(
     path: str | Path,  # an ONNX model
+    threads: int = 1,  # for one run
 ) -> Any:  # an onnxruntime.InferenceSession
     "Load a model; raises `PianoamtError` in one line for any other file."
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+    options.intra_op_num_threads = threads
     if not Path(path).is_file():
         raise PianoamtError(f"{path}: no such ONNX model")
     try:
@@ -411,11 +424,25 @@ def open_session(
         raise PianoamtError(f"{path}: damaged or not an ONNX model ({str(error).splitlines()[0][:120]})") from error
 
 # %% ../nbs/13b_onnx.ipynb #c056
+def read_notes(
+    session: Any,  # an opened model
+    path: Path,  # its file, for messages
+) -> tuple[dict[str, Any], int]:  # what was saved with the weights; frames of sound that the transform needs around
+    "What a model of ours says about itself; raises `PianoamtError` for any other."
+    try:
+        notes = session.get_modelmeta().custom_metadata_map
+        if notes.get("format") == ONNX_FORMAT:
+            return dict(json.loads(notes["info"])), int(notes["reach_frames"])
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise PianoamtError(f"{path}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
+    raise PianoamtError(f"{path}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
+
+
 def default_onnx() -> Path:
     "The ONNX model that comes with the package."
     return default_weights().with_suffix(".onnx")
 
-
+# %% ../nbs/13b_onnx.ipynb #engine2
 class OnnxEngine(Engine):
     """Transform and network in onnxruntime, on the processor."""
 
@@ -428,17 +455,11 @@ class OnnxEngine(Engine):
     ) -> None:
         if device not in ("auto", "cpu"):
             raise PianoamtError(f"device {device!r}: the onnx engine runs on the cpu; use the torch engine")
-        self.session = open_session(model or default_onnx())
-        try:
-            notes = self.session.get_modelmeta().custom_metadata_map
-            if notes.get("format") != ONNX_FORMAT:
-                raise PianoamtError(f"{model}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
-            self.info, reach = dict(json.loads(notes["info"])), int(notes["reach_frames"])
-            self.windows = Windows(reach=reach)
-        except (KeyError, ValueError, TypeError, RecursionError) as error:
-            if isinstance(error, PianoamtError):
-                raise
-            raise PianoamtError(f"{model}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
+        path, (side_by_side, threads) = Path(model or default_onnx()), share_cores()
+        self.session = open_session(path, threads)
+        self.info, reach = read_notes(self.session, path)
+        self.windows = Windows(reach=reach, batch=side_by_side)
+        self._workers = ThreadPoolExecutor(side_by_side)
 
     def compute(
         self,
@@ -446,29 +467,52 @@ class OnnxEngine(Engine):
         windows: Windows,  # how they were cut
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (windows, kept frames, 441)
         "The rolls of each window's kept frames, side by side."
-        frames = batch.shape[1] // HOP + 1
+        frames, kept = batch.shape[1] // HOP + 1, slice(windows.margin, windows.margin + windows.kept)
         context = np.array([windows.reach, frames - windows.reach - windows.size])
-        *keys, pedal = self.session.run(list(ROLLS), {"audio": batch, "context": context})
-        kept = slice(windows.margin, windows.margin + windows.kept)
-        return np.concatenate([*(roll[:, kept] for roll in keys), pedal[:, kept, None]], axis=-1)
+
+        def hear(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            *keys, pedal = self.session.run(list(ROLLS), {"audio": samples[None], "context": context})
+            return np.concatenate([*(roll[0, kept] for roll in keys), pedal[0, kept, None]], axis=-1)
+
+        return np.stack(list(self._workers.map(hear, batch)))
 
 # %% ../nbs/13b_onnx.ipynb #c062
 ENGINES = ("auto", "torch", "onnx")
 
 
+def may_have_gpu() -> bool:
+    "Whether there are signs of a GPU that PyTorch might use: a driver's device, or a Mac of the newer kind."
+    devices = any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
+    return devices or bool(shutil.which("nvidia-smi")) or (sys.platform == "darwin" and platform.machine() == "arm64")
+
+
+def choose_model(
+    weights: str | Path | None = None,  # a .safetensors or .onnx file, "tiny", or None
+    device: str = "auto",  # auto, cpu, cuda or mps
+) -> Path:  # the file to use: its ending says which engine runs it
+    "For weights that come with the package the form that suits the device, else the file that was named."
+    path = find_weights(weights)
+    exported = path.with_suffix(".onnx")
+    bundled = path.parent == default_weights().parent and exported.is_file() and bool(find_spec("onnxruntime"))
+    if not bundled or device not in ("auto", "cpu"):
+        return path
+    on_gpu = device == "auto" and bool(find_spec("torch")) and may_have_gpu() and pick_device() != "cpu"
+    return path if on_gpu else exported
+
+# %% ../nbs/13b_onnx.ipynb #which1
 def make_engine(
-    weights: str | Path | None = None,  # a .safetensors or .onnx file; None takes what comes with the package
+    weights: str | Path | None = None,  # a .safetensors or .onnx file, "tiny", or None for the default
     device: str = "auto",  # auto, cpu, cuda or mps
     engine: str = "auto",  # auto, torch or onnx
 ) -> Engine:  # ready to compute
     "The engine that suits; raises `PianoamtError` where engine, weights and device do not go together."
     if engine not in ENGINES:
         raise PianoamtError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
-    exported = weights is not None and Path(weights).suffix.lower() == ".onnx"
+    path = find_weights(weights) if engine == "torch" else choose_model(weights, "cpu" if engine == "onnx" else device)
+    exported = path.suffix.lower() == ".onnx"
     if engine == "torch" and exported:
-        raise PianoamtError(f"{weights}: an ONNX model, which the torch engine cannot read; use the onnx engine")
-    if engine == "onnx" and weights is not None and not exported:
-        raise PianoamtError(f"{weights}: the onnx engine reads .onnx files; make one with: pianoamt export MODEL.onnx")
-    if exported or engine == "onnx" or (engine == "auto" and weights is None and not find_spec("torch")):
-        return OnnxEngine(weights, device)
-    return TorchEngine(weights, device)
+        raise PianoamtError(f"{path}: an ONNX model, which the torch engine cannot read; use the onnx engine")
+    if engine == "onnx" and not exported:
+        need("onnxruntime")
+        raise PianoamtError(f"{path}: the onnx engine reads .onnx files; make one with: pianoamt export MODEL.onnx")
+    return OnnxEngine(path, device) if exported else TorchEngine(path, device)

@@ -34,7 +34,7 @@ from pianoamt.decode import (
 )
 from .engine import TorchEngine, split_rolls, stack_logits
 from .hcqt import HCQT
-from .model import PianoNet
+from .model import PianoNet, run_note_heads
 from .notes import PEDAL_DTYPE, PianoamtError
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls
 
@@ -46,6 +46,7 @@ class Lookahead:
     hop: int = 32  # frames computed together, a multiple of the network's `lstm_stride`
     sound: int = 16  # frames of sound behind the newest that is transformed
     context: int = 76  # frames behind the last final one that the LSTMs have heard
+    lead: int = 192  # frames of silence before the first, in which the LSTMs settle
 
 # %% ../nbs/13c_stream.ipynb #c008
 def one_direction(
@@ -158,11 +159,12 @@ class HeadStream:
             self.trunk = trunk.new_zeros(1, trunk.shape[1], first + size, trunk.shape[3])
         self.trunk = torch.cat([self.trunk[:, :, self.hop :], trunk], dim=2)
         windows = torch.cat([self.trunk[:, :, first - phase : first - phase + size] for phase in self.phases])
-        logits = {}
-        for name, rolls in self.network.heads(windows).items():
-            parts = [roll[phase : phase + self.hop] for phase, roll in zip(self.phases, rolls, strict=True)]
-            logits[name] = torch.stack(parts).mean(0, keepdim=True)
-        return split_rolls(stack_logits(logits)[0].cpu().numpy())
+        folded = self.network.onset(windows)[0]
+        # a window shifted by `phase` begins so much earlier and lacks as much at its end, where the first one answers
+        views = [torch.cat([folded[i, :, p:], folded[0, :, size - p :]], dim=1) for i, p in enumerate(self.phases)]
+        onset = torch.stack(views).mean(0, keepdim=True)
+        rolls = run_note_heads(windows[:1], onset, self.network.note, self.network.pedal)
+        return split_rolls(stack_logits({name: roll[:, : self.hop] for name, roll in rolls.items()})[0].cpu().numpy())
 
 # %% ../nbs/13c_stream.ipynb #c023
 class RollStream:
@@ -178,7 +180,7 @@ class RollStream:
         self.features = FeatureStream(engine.transform, lookahead, engine.device)
         self.trunk, self.heads = TrunkStream(engine.network), HeadStream(engine.network, lookahead)
         self.delay = lookahead.sound + self.trunk.edge + self.heads.context
-        lead = -(-engine.windows.margin // lookahead.hop) * lookahead.hop
+        lead = -(-lookahead.lead // lookahead.hop) * lookahead.hop
         self.delay += -self.delay % engine.network.config.lstm_stride
         self.waiting = np.zeros((self.delay - lookahead.sound - self.trunk.edge - self.heads.context) * HOP, np.float32)
         self.heard, self.next_frame = 0, -lead - self.delay  # samples taken in; frame that the next hop begins with

@@ -7,7 +7,7 @@ __all__ = ['DURATIONS', 'Transcriber', 'open_audio', 'transcribe']
 
 # %% ../nbs/14_transcribe.ipynb #c002
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from .result import Transcription, compact
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, concat_rolls
 
 if TYPE_CHECKING:
+    from pianoamt.engine import TorchEngine
     from pianoamt.stream import Stream
 
 # %% ../nbs/14_transcribe.ipynb #c006
@@ -38,7 +39,7 @@ class Transcriber:
         decoder: DecoderConfig | None = None,  # thresholds; None takes those saved with the weights
         engine: str = "auto",  # auto, torch or onnx
     ) -> None:
-        self.engine = make_engine(weights, device, engine)
+        self.engine, self._weights = make_engine(weights, device, engine), weights
         self.decoder = decoder or saved_decoder(self.engine.info, weights)
 
     @property
@@ -80,13 +81,19 @@ class Transcriber:
         sample_rate: int = SAMPLE_RATE,  # of the blocks that will be fed, in Hz
         durations: str = "key",  # key or pedal
     ) -> "Stream":  # feed it blocks of samples, take notes; see *Streaming*
-        "Transcribe a recording that is still going on; raises `PianoamtError` where the engine is not PyTorch."
-        from pianoamt.engine import TorchEngine
+        "Transcribe a recording that is still going on; raises `PianoamtError` where PyTorch or its weights are missing."
         from pianoamt.stream import Stream
 
-        if not isinstance(self.engine, TorchEngine):
-            raise PianoamtError("streaming needs PyTorch: use the engine torch, and weights that end in .safetensors")
-        return Stream(self.engine, self.decoder, sample_rate, durations)
+        return Stream(self._carrying, self.decoder, sample_rate, durations)
+
+    @cached_property
+    def _carrying(self) -> "TorchEngine":
+        "The engine for streams."
+        from pianoamt.engine import TorchEngine, find_weights
+
+        if find_weights(self._weights).suffix == ".onnx":
+            raise PianoamtError("streaming needs PyTorch, and weights that end in .safetensors")
+        return self.engine if isinstance(self.engine, TorchEngine) else TorchEngine(self._weights, "cpu")
 
 # %% ../nbs/14_transcribe.ipynb #c007
 def open_audio(
