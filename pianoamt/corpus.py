@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAYS', 'LAYOUTS', 'dataset_files', 'plan_renames',
            'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'run_jobs', 'Resampling', 'resample_file',
-           'plot_spectrogram', 'sole_worker', 'ResampleResult', 'resample', 'Piece', 'MidiPack', 'load_midi_pack',
-           'split_by_hash', 'Corpus', 'find_layout', 'open_corpus', 'plot_splits', 'Problem', 'compare_lengths',
-           'CheckResult', 'check']
+           'plot_spectrogram', 'sole_worker', 'ResampleResult', 'work_through', 'one_line', 'resample', 'Piece',
+           'MidiPack', 'load_midi_pack', 'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus',
+           'plot_splits', 'Problem', 'compare_lengths', 'CheckResult', 'check']
 
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
@@ -30,7 +30,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,11 +46,11 @@ from pianoamt.notes import (
     TEMP_PREFIX,
     Performance,
     PianoamtError,
-    _read_chunks,
     atomic_path,
     check_file,
     make_pedal,
     read_midi,
+    read_midi_events,
     read_tsv,
     show_path,
 )
@@ -105,6 +105,16 @@ def _midi_name(
             return f"{path.stem}.mid" if file.read(4) == b"MThd" else path.name
     return f"{path.stem}.mid" if suffix in MIDI_SUFFIXES else path.name
 
+# %% ../nbs/02_corpus.ipynb #c017
+def _move(
+    old: Path,  # an existing file
+    new: Path,  # its new name in the same folder
+) -> None:
+    "Rename a file; FileExistsError where that would replace another one."
+    if os.path.lexists(new) and not os.path.samefile(old, new):
+        raise FileExistsError(errno.EEXIST, "another file bears this name", str(new))
+    os.rename(old, new)
+
 # %% ../nbs/02_corpus.ipynb #c015
 @dataclass(frozen=True)
 class RenameResult:
@@ -131,16 +141,6 @@ def rename(
             renamed.append((place / old, place / new))
     kept = sum(file.suffix == ".mid" for file in files)
     return RenameResult(tuple(renamed), tuple(clashes), kept)
-
-# %% ../nbs/02_corpus.ipynb #c017
-def _move(
-    old: Path,  # an existing file
-    new: Path,  # its new name in the same folder
-) -> None:
-    "Rename a file; FileExistsError where that would replace another one."
-    if os.path.lexists(new) and not os.path.samefile(old, new):
-        raise FileExistsError(errno.EEXIST, "another file bears this name", str(new))
-    os.rename(old, new)
 
 # %% ../nbs/02_corpus.ipynb #c022
 _Item = TypeVar("_Item")
@@ -219,7 +219,7 @@ class _Worker:
         "Wait until the process has ended."
         self.pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/02_corpus.ipynb #c030
+# %% ../nbs/02_corpus.ipynb #c028b
 def count_cores() -> int:  # at least 1
     "How many processor cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -232,7 +232,52 @@ def choose_jobs(
     "One process a core by default, fewer where starting them would take longer than the work."
     return jobs or min(count_cores(), 1 + int(seconds // 1200))
 
+# %% ../nbs/02_corpus.ipynb #c029a
+def _died(
+    worker: _Worker,  # whose process has ended
+) -> PianoamtError:  # what to say of the item that it held
+    "Tell the death of a worker over one item from workers that cannot live at all, for which PianoamtError is raised."
+    if worker.pid.exception():
+        advice = 'a script of your own must do its work below `if __name__ == "__main__":`'
+        raise PianoamtError(f"no process could be started to work in; {advice}")
+    return PianoamtError("the process that worked on it died, twice; perhaps for want of memory: try fewer jobs")
 
+# %% ../nbs/02_corpus.ipynb #c029c
+@dataclass
+class _Team:
+    """Workers side by side, what they hold, and what waits for them."""
+
+    fresh: Iterator[tuple[Any, bool]]  # items that nobody has tried, with False
+
+    idle: list[_Worker] = field(default_factory=list)
+    busy: dict[Future[Any], tuple[_Worker, Any, bool]] = field(default_factory=dict)  # its item; is it the second try
+    again: deque[tuple[Any, bool]] = field(default_factory=deque)  # items to be tried once more, with True
+
+    def turn(self) -> tuple[Any, bool] | None:
+        "What to do next; items over which a process died come last."
+        return next(self.fresh, None) or (self.again.popleft() if self.again else None)
+
+    def collect(self) -> Iterator[tuple[Any, Any]]:
+        "Wait for results; an item over which a process died gets a second try, or is given up."
+        for future in wait(self.busy, return_when=FIRST_COMPLETED).done:
+            worker, item, tried = self.busy.pop(future)
+            if not isinstance(future.exception(), BrokenProcessPool):
+                self.idle.append(worker)
+                yield item, future.result()
+            elif tried:
+                yield item, _died(worker)
+            else:
+                self.again.append((item, True))
+
+    def dismiss(self) -> None:
+        "Break off what is being worked on, and wait until every process has ended."
+        at_work = [worker for worker, *_ in self.busy.values()]
+        for worker in at_work:
+            worker.let_go()
+        for worker in self.idle + at_work:
+            worker.stop()
+
+# %% ../nbs/02_corpus.ipynb #c030
 def run_jobs(
     work: Callable[[_Item], _Result],  # a function that can be pickled
     items: Iterable[_Item],  # its arguments
@@ -242,41 +287,17 @@ def run_jobs(
     if jobs <= 1:
         yield from ((item, _attempt(work, item)) for item in items)
         return
-    idle: list[_Worker] = []
-    busy: dict[Future[Any], tuple[_Worker, _Item, bool]] = {}
-    first, again = ((item, False) for item in items), deque[tuple[_Item, bool]]()
+    team = _Team((item, False) for item in items)
     try:
         while True:
-            while len(busy) < jobs and (turn := next(first, None) or (again.popleft() if again else None)):
-                worker = idle.pop() if idle else _Worker()
-                busy[worker.take(work, turn[0])] = (worker, *turn)
-            if not busy:
+            while len(team.busy) < jobs and (turn := team.turn()):
+                worker = team.idle.pop() if team.idle else _Worker()
+                team.busy[worker.take(work, turn[0])] = (worker, *turn)
+            if not team.busy:
                 return
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                worker, item, tried = busy.pop(future)
-                if not isinstance(future.exception(), BrokenProcessPool):
-                    idle.append(worker)
-                    yield item, future.result()
-                elif tried:
-                    yield item, _died(worker)
-                else:
-                    again.append((item, True))
+            yield from team.collect()
     finally:
-        at_work = [worker for worker, *_ in busy.values()]
-        for worker in at_work:
-            worker.let_go()
-        for worker in idle + at_work:
-            worker.stop()
-
-# %% ../nbs/02_corpus.ipynb #c032
-def _died(
-    worker: _Worker,  # whose process has ended
-) -> PianoamtError:  # what to say of the item that it held
-    "Tell the death of a worker over one item from workers that cannot live at all, for which PianoamtError is raised."
-    if worker.pid.exception():
-        advice = 'a script of your own must do its work below `if __name__ == "__main__":`'
-        raise PianoamtError(f"no process could be started to work in; {advice}")
-    return PianoamtError("the process that worked on it died, twice; perhaps for want of memory: try fewer jobs")
+        team.dismiss()
 
 # %% ../nbs/02_corpus.ipynb #c037
 _WIDE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than the 16 bits that are kept
@@ -314,7 +335,7 @@ def _write_16_bit(
             samples, check = samples + len(whole), zlib.crc32(whole.tobytes(), check)
     return samples, check
 
-
+# %% ../nbs/02_corpus.ipynb #c040c
 def _read_16_bit(
     path: Path,  # a file that was just written
 ) -> tuple[int, int]:  # the samples it holds, and their checksum
@@ -356,7 +377,7 @@ def _new_name(
     "WAV and FLAC keep their name, everything else becomes FLAC."
     return path if path.suffix.lower() in (".wav", ".flac") else path.with_suffix(".flac")
 
-
+# %% ../nbs/02_corpus.ipynb #c046a
 def _origin(
     source: Path,  # a recording whose name will change
 ) -> str:  # the comment in the file made from it
@@ -374,6 +395,25 @@ def _comes_from(
             return sound.comment.endswith(_origin(source))
     except (sf.SoundFileError, OSError):
         return False
+
+# %% ../nbs/02_corpus.ipynb #c048
+_TAGS = ("title", "artist", "album", "date", "copyright", "license")
+
+
+def _tags(
+    source: Path,  # a recording
+    target: Path,  # the file to be made from it
+) -> dict[str, str]:  # what the new file shall say about itself
+    "Carry over what a recording says about itself, and where it comes from."
+    try:
+        with sf.SoundFile(source) as sound:
+            found = sound.copy_metadata()
+    except (sf.SoundFileError, OSError):
+        found = {}  # a format that libsndfile does not read
+    tags = {name: found[name] for name in _TAGS if found.get(name)}
+    if target.name != source.name:
+        tags["comment"] = _origin(source)
+    return tags
 
 # %% ../nbs/02_corpus.ipynb #c047
 @dataclass(frozen=True)
@@ -400,25 +440,6 @@ def resample_file(
         task.source.unlink(missing_ok=True)
     return Resampling(task.source, task.target, task.replace, seconds, task.bytes_before, size)
 
-# %% ../nbs/02_corpus.ipynb #c048
-_TAGS = ("title", "artist", "album", "date", "copyright", "license")
-
-
-def _tags(
-    source: Path,  # a recording
-    target: Path,  # the file to be made from it
-) -> dict[str, str]:  # what the new file shall say about itself
-    "Carry over what a recording says about itself, and where it comes from."
-    try:
-        with sf.SoundFile(source) as sound:
-            found = sound.copy_metadata()
-    except (sf.SoundFileError, OSError):
-        found = {}  # a format that libsndfile does not read
-    tags = {name: found[name] for name in _TAGS if found.get(name)}
-    if target.name != source.name:
-        tags["comment"] = _origin(source)
-    return tags
-
 # %% ../nbs/02_corpus.ipynb #c051
 def plot_spectrogram(
     audio: npt.NDArray[np.floating],  # mono samples, shape (samples,)
@@ -436,6 +457,20 @@ def plot_spectrogram(
     axes.imshow(level.T, origin="lower", aspect="auto", cmap="Greys", extent=extent, vmin=-90, vmax=0)
     axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     return axes
+
+# %% ../nbs/02_corpus.ipynb #c053a
+def _lock(
+    descriptor: int,  # an open file
+) -> None:
+    "Lock a file for this process, or raise OSError."
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 # %% ../nbs/02_corpus.ipynb #c054
 @contextlib.contextmanager
@@ -461,19 +496,23 @@ def sole_worker(
             with contextlib.suppress(OSError):  # Windows keeps open files
                 lock.unlink()
 
-
-def _lock(
-    descriptor: int,  # an open file
-) -> None:
-    "Lock a file for this process, or raise OSError."
+# %% ../nbs/02_corpus.ipynb #c056a
+def _seconds(
+    path: Path,  # perhaps a sound file
+) -> float:  # s; NaN where it is none
+    "How long a recording says it is."
     try:
-        import fcntl
-    except ImportError:
-        import msvcrt
+        return audio_info(path).seconds
+    except PianoamtError:
+        return float("nan")
 
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def _expected_size(
+    seconds: float,  # length of a recording
+    target: Path,  # the file to be
+) -> int:  # bytes, roughly
+    "How large a file will be: two bytes a sample, of which FLAC needs about 55 %."
+    return round(44 + seconds * SAMPLE_RATE * (2 if target.suffix.lower() == ".wav" else 1.1))
 
 # %% ../nbs/02_corpus.ipynb #c057
 def _plan_file(
@@ -495,24 +534,6 @@ def _plan_file(
     if not replace and target.exists() and abs(_seconds(target) - seconds) < 0.01 and _is_resampled(target):
         return None
     return Resampling(source, target, replace, seconds, size, _expected_size(seconds, target))
-
-
-def _seconds(
-    path: Path,  # perhaps a sound file
-) -> float:  # s; NaN where it is none
-    "How long a recording says it is."
-    try:
-        return audio_info(path).seconds
-    except PianoamtError:
-        return float("nan")
-
-
-def _expected_size(
-    seconds: float,  # length of a recording
-    target: Path,  # the file to be
-) -> int:  # bytes, roughly
-    "How large a file will be: two bytes a sample, of which FLAC needs about 55 %."
-    return round(44 + seconds * SAMPLE_RATE * (2 if target.suffix.lower() == ".wav" else 1.1))
 
 # %% ../nbs/02_corpus.ipynb #c058
 def _plan_folder(
@@ -537,10 +558,6 @@ def _plan_folder(
     return tasks, done, failures
 
 # %% ../nbs/02_corpus.ipynb #c061
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-Report = Callable[[float], None]  # called with the share of the work that is done, 0..1
-
-
 @dataclass(frozen=True)
 class ResampleResult:
     """What became of the recordings of a dataset."""
@@ -560,7 +577,11 @@ class ResampleResult:
         return sum(file.bytes_before - file.bytes_after for file in self.files)
 
 # %% ../nbs/02_corpus.ipynb #c062
-def _work_through(
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Report = Callable[[float], None]  # called with the share of the work that is done, 0..1
+
+
+def work_through(
     work: Callable[[Any], Any],  # what to do with a task
     tasks: Sequence[Any],  # longest first
     weights: Sequence[float],  # how much work each is
@@ -578,6 +599,37 @@ def _work_through(
             finished += weight_of[id(task)]
             if progress:
                 progress(finished / total)
+
+# %% ../nbs/02_corpus.ipynb #c062c
+def one_line(
+    error: Exception,  # what went wrong
+    path: Path,  # with what
+) -> str:  # a line that names the file
+    "An error as a line for the summary."
+    text = f"{error.strerror}" if isinstance(error, OSError) else str(error)
+    return text if str(path) in text else f"{show_path(path)}: {text}"
+
+# %% ../nbs/02_corpus.ipynb #c062f
+def _finish_file(
+    task: Resampling,  # from the plan
+) -> Resampling:  # what was done
+    "Resample a recording, or only remove what a killed run had already replaced."
+    if task.replace and task.seconds == 0.0:
+        task.source.unlink(missing_ok=True)
+        return Resampling(task.source, task.target, True, 0.0, task.bytes_before, task.target.stat().st_size)
+    return resample_file(task)
+
+# %% ../nbs/02_corpus.ipynb #c062i
+def _copy_companions(
+    folder: Path,  # a dataset
+    to: Path,  # its copy
+) -> None:
+    "Copy notes and metadata, so that the copy is a whole dataset."
+    for source in dataset_files(folder, (*MIDI_SUFFIXES, ".csv", ".json", ".tsv", ".txt", ".md", "")):
+        target = to / source.relative_to(folder)
+        if not target.exists() or target.stat().st_size != source.stat().st_size:
+            with atomic_path(target) as temp:
+                shutil.copyfile(source, temp)
 
 # %% ../nbs/02_corpus.ipynb #c063
 def resample(
@@ -603,43 +655,12 @@ def resample(
         tasks, done, failures = _plan_folder(root, copy)
         tasks.sort(key=lambda task: -task.seconds)
         weights = [task.seconds for task in tasks]
-        for task, outcome in _work_through(_finish_file, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
+        for task, outcome in work_through(_finish_file, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
             if isinstance(outcome, Exception):
-                failures.append(_one_line(outcome, task.source))
+                failures.append(one_line(outcome, task.source))
             else:
                 files.append(outcome)
     return ResampleResult(tuple(files), done, tuple(failures))
-
-# %% ../nbs/02_corpus.ipynb #c064
-def _finish_file(
-    task: Resampling,  # from the plan
-) -> Resampling:  # what was done
-    "Resample a recording, or only remove what a killed run had already replaced."
-    if task.replace and task.seconds == 0.0:
-        task.source.unlink(missing_ok=True)
-        return Resampling(task.source, task.target, True, 0.0, task.bytes_before, task.target.stat().st_size)
-    return resample_file(task)
-
-
-def _one_line(
-    error: Exception,  # what went wrong
-    path: Path,  # with what
-) -> str:  # a line that names the file
-    "An error as a line for the summary."
-    text = f"{error.strerror}" if isinstance(error, OSError) else str(error)
-    return text if str(path) in text else f"{show_path(path)}: {text}"
-
-
-def _copy_companions(
-    folder: Path,  # a dataset
-    to: Path,  # its copy
-) -> None:
-    "Copy notes and metadata, so that the copy is a whole dataset."
-    for source in dataset_files(folder, (*MIDI_SUFFIXES, ".csv", ".json", ".tsv", ".txt", ".md", "")):
-        target = to / source.relative_to(folder)
-        if not target.exists() or target.stat().st_size != source.stat().st_size:
-            with atomic_path(target) as temp:
-                shutil.copyfile(source, temp)
 
 # %% ../nbs/02_corpus.ipynb #c080
 @dataclass(frozen=True)
@@ -669,6 +690,9 @@ class Piece:
         return read_midi(self.midi) if self.has_pedal else Performance(read_tsv(self.midi), make_pedal())
 
 # %% ../nbs/02_corpus.ipynb #c082
+PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
+
+
 @dataclass(frozen=True)
 class MidiPack:
     """Many performances in a few arrays."""
@@ -714,9 +738,6 @@ def _check_pack(
             raise ValueError(f"its {index} does not fit its events")
 
 # %% ../nbs/02_corpus.ipynb #c085
-PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index", "cc64_delta_ms", "cc64", "cc64_index")
-
-
 def load_midi_pack(
     path: str | Path,  # an .npz file
 ) -> MidiPack:  # all its performances
@@ -737,6 +758,13 @@ def load_midi_pack(
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
 # %% ../nbs/02_corpus.ipynb #c088
+def _key(
+    name: str,  # a path from a dataset's folder, with its ending
+) -> str:  # the same for every spelling of it
+    "Forget the ending, the case and the encoding of accents."
+    return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
+
+
 def _by_stem(
     folder: Path,  # a dataset
     suffixes: Sequence[str],  # the first one wins where files differ only in their ending
@@ -746,13 +774,6 @@ def _by_stem(
     for path in sorted(dataset_files(folder, suffixes), key=lambda path: suffixes.index(path.suffix.lower())):
         found.setdefault(_key(path.relative_to(folder).as_posix()), path)
     return found
-
-
-def _key(
-    name: str,  # a path from a dataset's folder, with its ending
-) -> str:  # the same for every spelling of it
-    "Forget the ending, the case and the encoding of accents."
-    return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
 
 # %% ../nbs/02_corpus.ipynb #c089
 _NOTE_SUFFIXES = (*MIDI_SUFFIXES, ".tsv")
@@ -799,7 +820,7 @@ def _maestro_list(
             return found[-1]
     raise PianoamtError(f"{show_path(folder)}: no MAESTRO list (maestro-v….csv or .json) in this folder")
 
-
+# %% ../nbs/02_corpus.ipynb #c095b
 def _maestro_rows(
     path: Path,  # a CSV or JSON list
 ) -> list[dict[str, Any]]:  # one a piece
@@ -825,10 +846,7 @@ def _maestro_pieces(
         name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
-# %% ../nbs/02_corpus.ipynb #c099
-_MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
-
-
+# %% ../nbs/02_corpus.ipynb #c098a
 def _plain_piece(
     folder: Path,  # the dataset
     audio: Path | None,  # its recording
@@ -842,6 +860,9 @@ def _plain_piece(
     name = path.relative_to(folder).with_suffix("").as_posix()
     seconds = _seconds(audio) if audio else float("nan")
     return Piece(name, audio, midi, split, composer, title, seconds if seconds == seconds else None)
+
+# %% ../nbs/02_corpus.ipynb #c099
+_MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IGNORECASE)
 
 
 def _maps_pieces(
@@ -867,7 +888,7 @@ def _smd_pieces(
         composer, work = (*path.stem.split("_"), "")[:2]
         yield _plain_piece(folder, audio, midi, split_by_hash(f"{composer}_{work}"), composer, work)
 
-
+# %% ../nbs/02_corpus.ipynb #c102c
 def _folder_pieces(
     folder: Path,  # any folder
 ) -> Iterator[Piece]:  # in order of their names
@@ -876,7 +897,7 @@ def _folder_pieces(
         title = (audio or midi or folder).stem
         yield _plain_piece(folder, audio, midi, split_by_hash(title), title=title)
 
-# %% ../nbs/02_corpus.ipynb #c104
+# %% ../nbs/02_corpus.ipynb #c103a
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
@@ -884,7 +905,7 @@ def _pack_seconds(
     ends = np.concatenate([[0], np.cumsum(pack.arrays["on_delta_ms"], dtype=np.int64)])[pack.arrays["note_index"]]
     return np.diff(ends) / 1000
 
-
+# %% ../nbs/02_corpus.ipynb #c104
 def _pack_pieces(
     folder: Path,  # where the packs lie, or the folder around it
 ) -> Iterator[Piece]:  # in the order of the packs
@@ -903,12 +924,12 @@ def _pack_pieces(
             piece = str(PurePosixPath(name).with_suffix(""))
             yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
 
-# %% ../nbs/02_corpus.ipynb #c107
+# %% ../nbs/02_corpus.ipynb #c106a
 @dataclass(frozen=True)
-class Corpus:
-    """A dataset as one table."""
+class PieceTable:
+    """Pieces, and what their splits amount to."""
 
-    root: Path  # its folder
+    root: Path  # folder of the dataset
     layout: str  # maestro, maps, smd, packs or folder
     pieces: tuple[Piece, ...]  # its rows
 
@@ -928,6 +949,11 @@ class Corpus:
         order = ("train", "validation", "test", "excluded")
         found = {name: self.split(name) for name in sorted({piece.split for piece in self.pieces}, key=order.index)}
         return {name: (len(rows), sum(row.seconds or 0 for row in rows) / 3600) for name, rows in found.items()}
+
+# %% ../nbs/02_corpus.ipynb #c107
+@dataclass(frozen=True)
+class Corpus(PieceTable):
+    """A dataset as one table."""
 
     @classmethod
     def maestro(cls, folder: str | os.PathLike[str]) -> "Corpus":
@@ -972,7 +998,7 @@ def find_layout(
         return "smd"
     return "packs" if not names and [*root.glob("*.npz"), *root.glob("midi/*.npz")] else "folder"
 
-
+# %% ../nbs/02_corpus.ipynb #c108b
 def open_corpus(
     folder: str | os.PathLike[str],  # a dataset
     layout: str = "auto",  # one of `LAYOUTS`, or auto to find out
@@ -1038,7 +1064,7 @@ def _missing_bytes(
     promised = int.from_bytes(start[4:8], "little") + 8
     return max(0, promised - path.stat().st_size) if start[:4] == b"RIFF" and promised < 2**32 else 0
 
-
+# %% ../nbs/02_corpus.ipynb #c119b
 def _check_audio(
     piece: Piece,  # one that has a recording
     quick: bool,  # read the header only
@@ -1053,7 +1079,7 @@ def _check_audio(
             digest.update(block.tobytes())
         missing = _missing_bytes(path)
     except (PianoamtError, OSError) as error:
-        return [Problem(piece.id, "unreadable audio", _one_line(error, path))], float("nan"), ""
+        return [Problem(piece.id, "unreadable audio", one_line(error, path))], float("nan"), ""
     seconds = length / info.sample_rate if length else info.seconds
     problems = [Problem(piece.id, "truncated audio", f"{show_path(path)}: {missing:,} bytes are missing")] * (
         missing > 1
@@ -1068,10 +1094,10 @@ def _only_drums(
     path: Path,  # a MIDI file without piano notes
 ) -> bool:  # whether it has notes on channel 10
     "Tell a drum track from an empty file."
-    table = _read_chunks(path.read_bytes())[0]
+    table = read_midi_events(path.read_bytes())[0]
     return bool(((table[:, 1] == 0x99) & (table[:, 3] > 0)).any())
 
-
+# %% ../nbs/02_corpus.ipynb #c121c
 def _check_midi(
     piece: Piece,  # one that has notes
 ) -> tuple[list[Problem], Performance | None, str]:  # problems; the notes; what identifies them
@@ -1080,7 +1106,7 @@ def _check_midi(
     try:
         performance = piece.performance()
     except (PianoamtError, OSError) as error:
-        return [Problem(piece.id, "unreadable MIDI", _one_line(error, Path(name)))], None, ""
+        return [Problem(piece.id, "unreadable MIDI", one_line(error, Path(name)))], None, ""
     notes = performance.notes
     if not len(notes):
         drums = piece.row is None and piece.has_pedal and _only_drums(Path(piece.midi or ""))
@@ -1170,9 +1196,9 @@ def check(
     tasks = sorted(((piece, quick) for piece in corpus.pieces), key=lambda task: -(task[0].seconds or 0))
     weights = [1 + (piece.seconds or 0) for piece, _ in tasks]
     findings: list[_Finding] = []
-    for task, outcome in _work_through(_examine, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
+    for task, outcome in work_through(_examine, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
         if isinstance(outcome, Exception):
-            problem = Problem(task[0].id, "unreadable", _one_line(outcome, Path(task[0].id)))
+            problem = Problem(task[0].id, "unreadable", one_line(outcome, Path(task[0].id)))
             outcome = _Finding(task[0], [problem], float("nan"), "", "")
         findings.append(outcome)
     order = {piece.id: place for place, piece in enumerate(corpus.pieces)}

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'LOWEST_PITCH', 'HIGHEST_PITCH', 'SHORTEST_NOTE', 'TEMP_PREFIX', 'PianoamtError',
-           'make_notes', 'Performance', 'make_pedal', 'cut_overlaps', 'extend_by_pedal', 'note_name', 'plot_roll',
-           'show_path', 'atomic_path', 'check_file', 'read_json', 'read_midi', 'write_midi', 'read_tsv']
+           'make_notes', 'make_pedal', 'Performance', 'cut_overlaps', 'extend_by_pedal', 'note_name', 'plot_roll',
+           'show_path', 'atomic_path', 'check_file', 'read_json', 'read_midi_events', 'read_midi', 'write_midi',
+           'read_tsv']
 
 # %% ../nbs/00_notes.ipynb #c002
 import contextlib
@@ -72,19 +73,6 @@ def make_notes(
             raise PianoamtError(f"a note's {name} must lie between {low} and {high}")
     return notes[np.lexsort((notes["pitch"], notes["onset"]))]
 
-# %% ../nbs/00_notes.ipynb #c012
-@dataclass(frozen=True, eq=False)
-class Performance:
-    """What hands and foot did: key-down notes and the sustain pedal."""
-
-    notes: npt.NDArray[Any]  # table of `NOTE_DTYPE`, key-down durations, sorted by onset, then pitch
-    pedal: npt.NDArray[Any]  # table of `PEDAL_DTYPE`, controller-64 values 0..127, sorted by time
-
-    @property
-    def seconds(self) -> float:
-        """When the last key or pedal event happens, s; 0 for an empty performance."""
-        return float(max(self.notes["offset"].max(initial=0.0), self.pedal["time"].max(initial=0.0)))
-
 # %% ../nbs/00_notes.ipynb #c013
 def make_pedal(
     time: npt.ArrayLike = (),  # s, shape (events,)
@@ -98,6 +86,19 @@ def make_pedal(
     ):
         raise PianoamtError("a pedal event must have a finite time and a value between 0 and 127")
     return pedal[np.argsort(pedal["time"], kind="stable")]
+
+# %% ../nbs/00_notes.ipynb #c012
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """What hands and foot did: key-down notes and the sustain pedal."""
+
+    notes: npt.NDArray[Any]  # table of `NOTE_DTYPE`, key-down durations, sorted by onset, then pitch
+    pedal: npt.NDArray[Any]  # table of `PEDAL_DTYPE`, controller-64 values 0..127, sorted by time
+
+    @property
+    def seconds(self) -> float:
+        """When the last key or pedal event happens, s; 0 for an empty performance."""
+        return float(max(self.notes["offset"].max(initial=0.0), self.pedal["time"].max(initial=0.0)))
 
 # %% ../nbs/00_notes.ipynb #c018
 def cut_overlaps(
@@ -161,6 +162,21 @@ def _draw_keyboard(
     axes.tick_params(length=0)
     axes.spines[["top", "right"]].set_visible(False)
 
+# %% ../nbs/00_notes.ipynb #c026c
+def _draw_notes(
+    axes: "Axes",  # where to draw
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+) -> None:
+    "Draw notes as boxes on the rows of their keys, the louder the darker."
+    from matplotlib.collections import PolyCollection
+
+    left, right, row = notes["onset"], notes["offset"], notes["pitch"].astype(float)
+    corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
+    boxes = np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
+    axes.add_collection(
+        PolyCollection(list(boxes), array=notes["velocity"], cmap="Greys", clim=(-15, 120), ec="0.1", lw=0.4)
+    )
+
 # %% ../nbs/00_notes.ipynb #c027
 def _draw_pedal(
     axes: "Axes",  # where to draw
@@ -198,7 +214,6 @@ def plot_roll(
 ) -> "Axes":  # the axes, with seconds along x and keys along y
     "Draw a piano roll: velocity as shade, the pedal beneath."
     import matplotlib.pyplot as plt
-    from matplotlib.collections import PolyCollection
 
     axes = ax if ax is not None else plt.subplots(figsize=(8, 2.8), layout="constrained")[1]
     pedal = pedal if pedal is not None else make_pedal()
@@ -208,12 +223,7 @@ def plot_roll(
     if span:
         notes, pedal = _within(notes, pedal, begin, end)
     _draw_keyboard(axes, low, high)
-    left, right, row = notes["onset"], notes["offset"], notes["pitch"].astype(float)
-    corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
-    boxes = np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
-    axes.add_collection(
-        PolyCollection(list(boxes), array=notes["velocity"], cmap="Greys", clim=(-15, 120), ec="0.1", lw=0.4)
-    )
+    _draw_notes(axes, notes)
     if len(pedal):
         _draw_pedal(axes, pedal, end, base)
     margin = 0.01 * (end - begin)
@@ -226,6 +236,24 @@ def show_path(
 ) -> str:  # the path with line breaks and other unprintable characters escaped
     "A path as it may stand in a one-line message."
     return _printable(os.fspath(path))
+
+# %% ../nbs/00_notes.ipynb #c040
+def _settle(
+    temp: Path,  # the complete temporary file
+    target: Path,  # the name it shall take
+) -> None:
+    "Force a file to disk and give it its name; a file it replaces hands its permissions on."
+    with open(temp, "rb+") as file:
+        os.fsync(file.fileno())
+    if target.exists():
+        os.chmod(temp, stat.S_IMODE(target.stat().st_mode))
+    os.replace(temp, target)
+    if os.name == "posix":  # the new name, too, must survive a power cut
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 # %% ../nbs/00_notes.ipynb #c039
 TEMP_PREFIX = ".pianoamt-"  # how temporary files begin, so that leftovers of a killed process can be told
@@ -251,24 +279,6 @@ def atomic_path(
     finally:
         with contextlib.suppress(OSError):
             temp.unlink()
-
-# %% ../nbs/00_notes.ipynb #c040
-def _settle(
-    temp: Path,  # the complete temporary file
-    target: Path,  # the name it shall take
-) -> None:
-    "Force a file to disk and give it its name; a file it replaces hands its permissions on."
-    with open(temp, "rb+") as file:
-        os.fsync(file.fileno())
-    if target.exists():
-        os.chmod(temp, stat.S_IMODE(target.stat().st_mode))
-    os.replace(temp, target)
-    if os.name == "posix":  # the new name, too, must survive a power cut
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 # %% ../nbs/00_notes.ipynb #c044
 def check_file(
@@ -327,14 +337,22 @@ def _read_number(
             return value, place + 1
     raise PianoamtError("a number of more than four bytes")
 
+# %% ../nbs/00_notes.ipynb #c056a
+def _read_extra(
+    data: bytes,  # a track's bytes
+    at: int,  # where the event begins, with a byte from 0xf0 on
+) -> tuple[bytes, bytes, int]:  # its kind (two bytes, where the first is 0xff), its content, the place after it
+    "Read an event that is no key, pedal or the like; IndexError where the track breaks off."
+    kind = data[at : at + 2]
+    length, at = _read_number(data, at + (2 if kind[0] == 0xFF else 1))
+    return kind, data[at : at + length], at + length
+
 # %% ../nbs/00_notes.ipynb #c057
 def _read_track(
     data: bytes,  # the body of one track, as far as the file goes
     size: int,  # the bytes that its header promises
-) -> tuple[
-    npt.NDArray[np.int64], list[tuple[int, int]], int
-]:  # (tick, status, data, data) rows; (tick, µs per quarter); last tick
-    "Pick notes, sustain pedal and tempo out of a track; IndexError where it breaks off."
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]], int]:  # events; tempo changes (tick, µs); last tick
+    "Pick (tick, status, data, data) of notes and pedal out of a track, and its tempos; IndexError where it breaks off."
     events, tempos = array("q"), []
     tick = at = status = 0
     while at < len(data):
@@ -347,11 +365,9 @@ def _read_track(
                 events.extend((tick, status, data[at], data[at + 1]))
             at += 1 if 0xBF < status < 0xE0 else 2
         else:
-            kind = data[at : at + 2]
-            length, at = _read_number(data, at + (2 if kind[0] == 0xFF else 1))
-            if kind == b"\xff\x51" and length == 3 and any(data[at : at + 3]):
-                tempos.append((tick, int.from_bytes(data[at : at + 3], "big")))
-            at += length
+            kind, content, at = _read_extra(data, at)
+            if kind == b"\xff\x51" and len(content) == 3 and any(content):
+                tempos.append((tick, int.from_bytes(content, "big")))
             if kind == b"\xff\x2f":  # the end of the track, which counts for more than a promised size
                 break
     else:
@@ -408,32 +424,38 @@ def _deepest_pedal(
         deepest = np.maximum(deepest, np.where(latest >= 0, values[latest], 0))
     return make_pedal(times, deepest)
 
+# %% ../nbs/00_notes.ipynb #c070a
+def _chunks(
+    data: bytes,  # a whole file
+    at: int,  # where its first chunk begins
+) -> Iterator[tuple[bytes, bytes, int]]:  # name, content as far as the file goes, and the size it promises
+    "Walk over the chunks of a file."
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "big")
+        yield data[at : at + 4], data[at + 8 : at + 8 + size], size
+        at += 8 + size
+
 # %% ../nbs/00_notes.ipynb #c071
 _LARGEST_MIDI = 6 * 2**20  # bytes; the densest half hour of playing takes 0.4 million
 _MOST_TRACKS = 65_535
 _LONGEST_MIDI = 360_000.0  # s: a hundred hours
 
 
-def _read_chunks(
+def read_midi_events(
     data: bytes,  # a whole MIDI file
-) -> tuple[
-    npt.NDArray[np.int64], npt.NDArray[np.float64], float
-]:  # (track, status, data, data) rows; their times, s; the file's end, s
-    "Read all tracks of a MIDI file, in order of time."
-    at = data.find(b"MThd", 0, 64)  # some files are wrapped in a RIFF header
-    if at < 0 or len(data) < at + 14:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:  # events; their times, s; the file's end, s
+    "The (track, status, data, data) rows of all tracks in order of time; IndexError where one breaks off."
+    begin = data.find(b"MThd", 0, 64)  # some files are wrapped in a RIFF header
+    if begin < 0 or len(data) < begin + 14:
         raise PianoamtError("not a MIDI file")
-    division = int.from_bytes(data[at + 12 : at + 14], "big")
+    division = int.from_bytes(data[begin + 12 : begin + 14], "big")
     rows, tempos, last = [np.zeros((0, 5), dtype=np.int64)], [], 0
-    at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
-    while at + 8 <= len(data) and len(rows) <= _MOST_TRACKS:
-        size = int.from_bytes(data[at + 4 : at + 8], "big")
-        if data[at : at + 4] == b"MTrk":
-            events, changes, tick = _read_track(data[at + 8 : at + 8 + size], size)
+    for name, content, size in _chunks(data, begin):
+        if name == b"MTrk" and len(rows) <= _MOST_TRACKS:
+            events, changes, tick = _read_track(content, size)
             rows.append(np.insert(events, 1, len(rows), axis=1))
             tempos += changes
             last = max(last, tick)
-        at += 8 + size
     if len(rows) == 1:
         raise PianoamtError("a MIDI file without tracks")
     table = np.concatenate(rows)
@@ -469,7 +491,7 @@ def read_midi(
     try:
         if file.stat().st_size > _LARGEST_MIDI:
             raise PianoamtError("too large to be a MIDI file of a performance")
-        table, times, end = _read_chunks(file.read_bytes())
+        table, times, end = read_midi_events(file.read_bytes())
         if (table[:, 1] < 128).any() or (table[:, 2:] > 127).any() or end > _LONGEST_MIDI:
             raise PianoamtError("a damaged MIDI file (it holds impossible values)")
     except IndexError:
@@ -505,6 +527,20 @@ def _midi_rows(
     feet[:] = np.stack([foot, *np.broadcast_arrays(1, 0xB0, 64, pedal["value"])], axis=1)
     return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
+# %% ../nbs/00_notes.ipynb #c089b
+def _midi_bytes(
+    rows: npt.NDArray[np.int64],  # (tick, rank, status, data, data), in the order of the file
+    beat: int,  # µs a quarter note
+    division: int,  # ticks a quarter note
+) -> bytes:  # a MIDI file of one track
+    "Make a file of events."
+    body = b"\x00\xff\x51\x03" + beat.to_bytes(3, "big") + b"\x00\xc0\x00"
+    waits = np.diff(rows[:, 0], prepend=0)
+    body += b"".join(_write_number(w) + bytes(r) for w, r in zip(waits.tolist(), rows[:, 2:].tolist(), strict=True))
+    body += b"\x00\xff\x2f\x00"
+    header = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01" + division.to_bytes(2, "big")
+    return header + b"MTrk" + len(body).to_bytes(4, "big") + body
+
 # %% ../nbs/00_notes.ipynb #c090
 def write_midi(
     path: str | os.PathLike[str],  # the .mid file to write
@@ -523,13 +559,9 @@ def write_midi(
         raise PianoamtError(
             f"{show_path(path)}: a MIDI file cannot hold times before 0 or after {2**28 * beat / division / 1e6:.0f} s"
         )
-    body = b"\x00\xff\x51\x03" + beat.to_bytes(3, "big") + b"\x00\xc0\x00"
-    waits = np.diff(rows[:, 0], prepend=0)
-    body += b"".join(_write_number(w) + bytes(r) for w, r in zip(waits.tolist(), rows[:, 2:].tolist(), strict=True))
-    body += b"\x00\xff\x2f\x00"
-    header = b"MThd\x00\x00\x00\x06\x00\x00\x00\x01" + division.to_bytes(2, "big")
+    content = _midi_bytes(rows, beat, division)
     with atomic_path(path) as temp:
-        temp.write_bytes(header + b"MTrk" + len(body).to_bytes(4, "big") + body)
+        temp.write_bytes(content)
 
 # %% ../nbs/00_notes.ipynb #c101
 def read_tsv(

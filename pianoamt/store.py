@@ -6,8 +6,8 @@
 __all__ = ['ROLLS', 'TARGET_COLUMNS', 'LEVELS', 'ENTRY_DTYPE', 'STORE_FORMAT', 'STORE_VERSION', 'store_columns', 'measure_bins',
            'stack_bins', 'stream_bins', 'join_rolls', 'split_rolls', 'list_entries', 'read_entries', 'StoreError',
            'StoredFile', 'StoredPiece', 'store_parameters', 'write_manifest', 'read_manifest', 'store_piece',
-           'PreprocessResult', 'preprocess', 'plot_sizes', 'FeatureStore', 'plot_segment', 'StoreDataset',
-           'EpochSampler']
+           'PreprocessResult', 'preprocess', 'plot_sizes', 'FeatureStore', 'plot_segment', 'draw_place',
+           'segment_tensors', 'StoreDataset', 'EpochSampler']
 
 # %% ../nbs/05_store.ipynb #c002
 import functools
@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ import torch
 from torch import Tensor
 
 from .audio import read_blocks
-from .corpus import Corpus, Piece, Report, _one_line, _work_through, choose_jobs, count_cores, sole_worker
-from .hcqt import HCQT, HCQTConfig, stack_harmonics
+from .corpus import Corpus, Piece, Report, choose_jobs, count_cores, one_line, sole_worker, work_through
+from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics
 from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
 from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
 
@@ -44,16 +45,16 @@ def store_columns(
     semitones = config.keys + max(config.shifts) - min(config.shifts)
     return semitones * sum(config.bins_per_semitone)
 
-
+# %% ../nbs/05_store.ipynb #c010b
 @torch.no_grad()
 def measure_bins(
     transform: HCQT,  # its transforms are used one by one
     audio: npt.NDArray[np.float32],  # mono samples at 16 kHz, shape (samples,)
 ) -> npt.NDArray[np.float16]:  # scaled decibels, shape (samples // 256 + 1, columns)
     "One row a frame: the levels of all bins of all transforms."
-    samples, floor = torch.from_numpy(audio)[None], 10 ** (transform.config.floor_db / 20)
-    levels = [20 * torch.log10(each(samples)[0] + floor) for each in transform.transforms]
-    return ((torch.cat(levels, dim=-1) + 60) / 20).half().numpy()
+    samples = torch.from_numpy(audio)[None]
+    levels = [scale_level(each(samples)[0], transform.config.floor_db) for each in transform.transforms]
+    return torch.cat(levels, dim=-1).half().numpy()
 
 # %% ../nbs/05_store.ipynb #c011
 def stack_bins(
@@ -77,7 +78,8 @@ def stream_bins(
     "The rows of a recording of any length, the same as those of the whole."
     hop, context = transform.config.hop, transform.reach_frames
     held, begin, done = np.zeros(0, np.float32), 0, 0  # sound from frame `begin` on; rows given so far
-    for block in _and_none(blocks):
+    ended: Iterator[npt.NDArray[np.float32] | None] = chain(blocks, [None])  # None marks the end
+    for block in ended:
         held = held if block is None else np.concatenate([held, block])
         reached = begin + len(held) // hop
         ready = reached + 1 if block is None else reached - context
@@ -86,14 +88,6 @@ def stream_bins(
             done = ready
             keep = max(begin, done - context)
             held, begin = held[(keep - begin) * hop :], keep
-
-
-def _and_none(
-    blocks: Iterable[npt.NDArray[np.float32]],  # anything
-) -> Iterator[npt.NDArray[np.float32] | None]:  # the same, then None
-    "Mark the end of a stream."
-    yield from blocks
-    yield None
 
 # %% ../nbs/05_store.ipynb #c018
 ROLLS = tuple(item.name for item in fields(Rolls))
@@ -108,7 +102,7 @@ def join_rolls(
     columns = np.concatenate([getattr(rolls, name).reshape(len(rolls), -1) for name in ROLLS], axis=1)
     return np.rint(LEVELS * columns).astype(np.int8)
 
-
+# %% ../nbs/05_store.ipynb #c018b
 def split_rolls(
     columns: npt.NDArray[np.float32],  # targets between 0 and 1, shape (frames, 441)
 ) -> Rolls:  # views of the same memory
@@ -136,7 +130,7 @@ def list_entries(
         tables.append(table)
     return np.concatenate(tables)
 
-
+# %% ../nbs/05_store.ipynb #c023b
 def read_entries(
     entries: npt.NDArray[Any],  # of a whole piece
     start: int,  # first frame wanted
@@ -150,14 +144,23 @@ def read_entries(
     columns.reshape(-1)[places] = part["value"] * np.float32(1 / LEVELS)
     return split_rolls(columns)
 
-# %% ../nbs/05_store.ipynb #c028
-STORE_FORMAT, STORE_VERSION = "pianoamt-store", 1
-
-
+# %% ../nbs/05_store.ipynb #c027a
 class StoreError(PianoamtError):
     """A store that cannot be read, or does not fit: the message is one line that says what to do."""
 
 
+def _piece_path(
+    folder: Path,  # of the store
+    piece: str,  # id of the piece
+    kind: str,  # bins or entries
+) -> Path:  # its file
+    "Where a file of a piece lies."
+    path = PurePosixPath(piece)
+    if path.is_absolute() or ".." in path.parts or "\\" in piece:
+        raise StoreError(f"{show_path(piece)}: not a name for a piece of a store")
+    return folder / "pieces" / f"{piece}.{kind}.npy"
+
+# %% ../nbs/05_store.ipynb #c027d
 @dataclass(frozen=True)
 class StoredFile:
     """What the manifest says about one file."""
@@ -167,6 +170,29 @@ class StoredFile:
     checksum: int  # CRC-32
 
 
+def _checksum(
+    path: Path,  # any file
+) -> int:  # CRC-32
+    "The checksum of a file."
+    check = 0
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            check = zlib.crc32(block, check)
+    return check
+
+# %% ../nbs/05_store.ipynb #c027f
+def _write_array(
+    path: Path,  # the .npy file
+    array: npt.NDArray[Any],  # what to write
+) -> StoredFile:  # for the manifest
+    "Write an array in one step."
+    with atomic_path(path) as temp:
+        with open(temp, "wb") as file:  # np.save would hide why a write failed
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+            file.write(np.ascontiguousarray(array).view(np.uint8).data)
+        return StoredFile(len(array), temp.stat().st_size, _checksum(temp))
+
+# %% ../nbs/05_store.ipynb #c028
 @dataclass(frozen=True)
 class StoredPiece:
     """A line of the manifest."""
@@ -187,6 +213,9 @@ class StoredPiece:
         return self.bins.rows
 
 # %% ../nbs/05_store.ipynb #c029
+STORE_FORMAT, STORE_VERSION = "pianoamt-store", 1
+
+
 def store_parameters(
     config: HCQTConfig,  # of the transform
 ) -> dict[str, Any]:  # everything that the stored numbers depend on
@@ -201,7 +230,7 @@ def store_parameters(
         "targets": {**targets, "entries": ENTRY_DTYPE.descr},
     }
 
-
+# %% ../nbs/05_store.ipynb #c029c
 def write_manifest(
     folder: Path,  # of the store
     config: HCQTConfig,  # of the transform
@@ -252,39 +281,32 @@ def read_manifest(
     return config, pieces
 
 # %% ../nbs/05_store.ipynb #c035
-def _piece_path(
-    folder: Path,  # of the store
-    piece: str,  # id of the piece
-    kind: str,  # bins or entries
-) -> Path:  # its file
-    "Where a file of a piece lies."
-    path = PurePosixPath(piece)
-    if path.is_absolute() or ".." in path.parts or "\\" in piece:
-        raise StoreError(f"{show_path(piece)}: not a name for a piece of a store")
-    return folder / "pieces" / f"{piece}.{kind}.npy"
+@functools.lru_cache(maxsize=1)
+def _transform(config: HCQTConfig) -> HCQT:
+    "The transform, built once in each process."
+    return HCQT(config)
 
 
-def _write_array(
-    path: Path,  # the .npy file
-    array: npt.NDArray[Any],  # what to write
-) -> StoredFile:  # for the manifest
-    "Write an array in one step."
-    with atomic_path(path) as temp:
-        with open(temp, "wb") as file:  # np.save would hide why a write failed
-            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-            file.write(np.ascontiguousarray(array).view(np.uint8).data)
-        return StoredFile(len(array), temp.stat().st_size, _checksum(temp))
+def _measure_file(
+    path: Path,  # a recording
+    config: HCQTConfig,  # of the transform
+    threads: int,  # for the transform
+) -> npt.NDArray[np.float16]:  # all its rows, shape (frames, columns)
+    "Compute the rows of a recording with some number of threads."
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return np.concatenate(list(stream_bins(read_blocks(path), _transform(config))))
+    finally:
+        torch.set_num_threads(before)
 
-
-def _checksum(
-    path: Path,  # any file
-) -> int:  # CRC-32
-    "The checksum of a file."
-    check = 0
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            check = zlib.crc32(block, check)
-    return check
+# %% ../nbs/05_store.ipynb #c035c
+def _stamp(
+    piece: Piece,  # with both halves
+) -> tuple[int, ...]:  # size and time stamp of recording and notes
+    "What tells whether a piece has changed since it was stored."
+    found = [path.stat() for path in (piece.audio, piece.midi) if path]
+    return tuple(number for stat in found for number in (stat.st_size, stat.st_mtime_ns))
 
 # %% ../nbs/05_store.ipynb #c036
 @dataclass(frozen=True)
@@ -297,35 +319,17 @@ class _Task:
     threads: int  # for the transform
 
 
-@functools.lru_cache(maxsize=1)
-def _transform(config: HCQTConfig) -> HCQT:
-    "The transform, built once in each process."
-    return HCQT(config)
-
-
-def _stamp(
-    piece: Piece,  # with both halves
-) -> tuple[int, ...]:  # size and time stamp of recording and notes
-    "What tells whether a piece has changed since it was stored."
-    found = [path.stat() for path in (piece.audio, piece.midi) if path]
-    return tuple(number for stat in found for number in (stat.st_size, stat.st_mtime_ns))
-
-
 def store_piece(
     task: _Task,  # a piece and a store
 ) -> StoredPiece:  # its line for the manifest
     "Compute and write the two files of a piece."
-    piece, threads = task.piece, torch.get_num_threads()
+    piece = task.piece
     if piece.audio is None or piece.midi is None:
         raise PianoamtError(f"{piece.id}: {'no recording' if piece.audio is None else 'no MIDI file'}")
     stamp, performance = _stamp(piece), piece.performance()
     if not len(performance.notes):
         raise PianoamtError(f"{show_path(piece.midi)}: holds no notes")
-    torch.set_num_threads(task.threads)
-    try:
-        bins = np.concatenate(list(stream_bins(read_blocks(piece.audio), _transform(task.config))))
-    finally:
-        torch.set_num_threads(threads)
+    bins = _measure_file(piece.audio, task.config, task.threads)
     bins_file = _write_array(_piece_path(task.folder, piece.id, "bins"), bins)
     entries_file = _write_array(_piece_path(task.folder, piece.id, "entries"), list_entries(performance, len(bins)))
     about = (piece.id, piece.split, piece.composer, piece.title, (len(bins) - 1) / FRAMES_PER_SECOND, piece.has_pedal)
@@ -356,7 +360,7 @@ def _load(
         pass
     raise StoreError(f"{show_path(path)}: {problem}")
 
-
+# %% ../nbs/05_store.ipynb #c039b
 def _damage(
     folder: Path,  # of the store
     piece: StoredPiece,  # one of its pieces
@@ -374,7 +378,7 @@ def _damage(
         return str(error)
     return ""
 
-
+# %% ../nbs/05_store.ipynb #c040a
 def _find_damage(
     folder: Path,  # of the store
     pieces: Iterable[StoredPiece],  # of its pieces
@@ -386,6 +390,38 @@ def _find_damage(
     with ThreadPoolExecutor(count_cores()) as pool:
         lines = pool.map(lambda piece: _damage(folder, piece, columns, thorough), pieces)
         return {piece.id: line for piece, line in zip(pieces, lines, strict=True) if line}
+
+# %% ../nbs/05_store.ipynb #c043
+def _open_manifest(
+    folder: Path,  # of the store
+    config: HCQTConfig,  # that is wanted
+) -> dict[str, StoredPiece]:  # pieces by their ids
+    "Read the manifest of a store that is to be extended, if there is one."
+    if not (folder / "manifest.json").exists():
+        return {}
+    found, pieces = read_manifest(folder)
+    if found != config:
+        differing = ", ".join(
+            f"{name} = {value}" for name, value in asdict(found).items() if value != asdict(config)[name]
+        )
+        raise StoreError(
+            f"{show_path(folder)}: holds other features ({differing}); choose another folder for the store"
+        )
+    return pieces
+
+# %% ../nbs/05_store.ipynb #c043c
+def _unchanged(
+    piece: Piece,  # of the corpus
+    stored: StoredPiece | None,  # its line, if it has one
+) -> bool:  # whether the line is still true
+    "Tell whether a piece is what it was when it was stored; a piece whose sources are gone is."
+    if stored is None:
+        return False
+    try:
+        same = (piece.split, piece.has_pedal) == (stored.split, stored.has_pedal)
+        return same and _stamp(piece) == stored.sources
+    except OSError:
+        return False
 
 # %% ../nbs/05_store.ipynb #c042
 @dataclass
@@ -407,37 +443,26 @@ class PreprocessResult:
         "Bytes that this run has stored."
         return sum(piece.bins.size + piece.entries.size for piece in self.stored)
 
-# %% ../nbs/05_store.ipynb #c043
-def _open_manifest(
-    folder: Path,  # of the store
-    config: HCQTConfig,  # that is wanted
-) -> dict[str, StoredPiece]:  # pieces by their ids
-    "Read the manifest of a store that is to be extended, if there is one."
-    if not (folder / "manifest.json").exists():
-        return {}
-    found, pieces = read_manifest(folder)
-    if found != config:
-        differing = ", ".join(
-            f"{name} = {value}" for name, value in asdict(found).items() if value != asdict(config)[name]
-        )
-        raise StoreError(
-            f"{show_path(folder)}: holds other features ({differing}); choose another folder for the store"
-        )
-    return pieces
-
-
-def _unchanged(
-    piece: Piece,  # of the corpus
-    stored: StoredPiece | None,  # its line, if it has one
-) -> bool:  # whether the line is still true
-    "Tell whether a piece is what it was when it was stored; a piece whose sources are gone is."
-    if stored is None:
-        return False
-    try:
-        same = (piece.split, piece.has_pedal) == (stored.split, stored.has_pedal)
-        return same and _stamp(piece) == stored.sources
-    except OSError:
-        return False
+# %% ../nbs/05_store.ipynb #c042c
+def _store_all(
+    tasks: Sequence[_Task],  # longest first
+    jobs: int,  # processes
+    progress: Report | None,  # called with the share done, 0..1
+    lines: dict[str, StoredPiece],  # of the manifest, by id; those of stored pieces are added
+    result: PreprocessResult,  # what became of the pieces is added
+) -> None:
+    "Store pieces and keep the manifest of their store up to date."
+    written = time.monotonic()
+    weights = [task.piece.seconds or 1.0 for task in tasks]
+    for task, outcome in work_through(store_piece, tasks, weights, jobs, progress):
+        if isinstance(outcome, Exception):
+            result.failures.append(one_line(outcome, Path(task.piece.id)))
+            continue
+        result.stored.append(outcome)
+        lines[outcome.id] = outcome
+        if time.monotonic() > written + 1:
+            write_manifest(task.folder, task.config, lines.values())
+            written = time.monotonic()
 
 # %% ../nbs/05_store.ipynb #c044
 def preprocess(
@@ -459,20 +484,10 @@ def preprocess(
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))
-        weights = [piece.seconds or 1.0 for piece in todo]
-        jobs = choose_jobs(jobs, sum(weights))
-        tasks = [_Task(piece, store, config, 1 if jobs > 1 else torch.get_num_threads()) for piece in todo]
-        written = time.monotonic()
+        jobs = choose_jobs(jobs, sum(piece.seconds or 1.0 for piece in todo))
+        threads = 1 if jobs > 1 else torch.get_num_threads()
         try:
-            for task, outcome in _work_through(store_piece, tasks, weights, jobs, progress):
-                if isinstance(outcome, Exception):
-                    result.failures.append(_one_line(outcome, Path(task.piece.id)))
-                    continue
-                result.stored.append(outcome)
-                lines[outcome.id] = outcome
-                if time.monotonic() > written + 1:
-                    write_manifest(store, config, lines.values())
-                    written = time.monotonic()
+            _store_all([_Task(piece, store, config, threads) for piece in todo], jobs, progress, lines, result)
         finally:
             write_manifest(store, config, lines.values())
     return result
@@ -499,23 +514,18 @@ def plot_sizes(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/05_store.ipynb #c058
-class FeatureStore:
-    """Stored features and targets of many pieces."""
+# %% ../nbs/05_store.ipynb #c057a
+class _MappedPieces:
+    """The pieces of a store and their files, mapped when they are first needed."""
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],  # made by `preprocess`
-        thorough: bool = True,  # compare checksums; False looks at sizes and headers only
+        folder: Path,  # of the store
     ) -> None:
-        self.folder = Path(folder)
-        self.config, lines = read_manifest(self.folder)
+        self.folder = folder
+        self.config, lines = read_manifest(folder)
         self.pieces = tuple(lines.values())
         self._arrays: dict[tuple[int, str], npt.NDArray[Any]] = {}
-        damage = _find_damage(self.folder, self.pieces, store_columns(self.config), thorough)
-        if damage:
-            first = next(iter(damage.values()))
-            raise StoreError(f"{first} (and {len(damage) - 1} more damaged); pianoamt preprocess rebuilds them")
 
     def __getstate__(self) -> dict[str, Any]:
         "Worker processes map files of their own."
@@ -531,6 +541,21 @@ class FeatureStore:
             columns = store_columns(self.config)
             self._arrays[piece, kind] = _load(self.folder, self.pieces[piece], kind, columns)
         return self._arrays[piece, kind]
+
+# %% ../nbs/05_store.ipynb #c058
+class FeatureStore(_MappedPieces):
+    """Stored features and targets of many pieces."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],  # made by `preprocess`
+        thorough: bool = True,  # compare checksums; False looks at sizes and headers only
+    ) -> None:
+        super().__init__(Path(folder))
+        damage = _find_damage(self.folder, self.pieces, store_columns(self.config), thorough)
+        if damage:
+            first = next(iter(damage.values()))
+            raise StoreError(f"{first} (and {len(damage) - 1} more damaged); pianoamt preprocess rebuilds them")
 
     def segment(
         self,
@@ -565,6 +590,29 @@ def plot_segment(
     axes[-1].set(xlabel="time (s)")
     return axes
 
+# %% ../nbs/05_store.ipynb #c063a
+def draw_place(
+    ends: npt.NDArray[np.int_],  # up to which mark of the ruler each piece reaches, ascending, shape (pieces,)
+    seed: int,  # of the whole series
+    number: int,  # of the segment, from 0 on
+) -> tuple[int, int]:  # which piece, and the first frame of the segment there
+    "Where a segment lies: every possible place is equally likely."
+    place = int(np.random.default_rng([seed, number]).integers(ends[-1]))
+    chosen = int(np.searchsorted(ends, place, side="right"))
+    return chosen, place - int(ends[chosen - 1] if chosen else 0)
+
+# %% ../nbs/05_store.ipynb #c063d
+def segment_tensors(
+    rows: npt.NDArray[np.float16],  # of the store, shape (frames, columns)
+    rolls: Rolls,  # their targets
+    has_pedal: bool,  # whether the targets know the sustain pedal
+) -> dict[str, Tensor]:  # `bins` for `stack_bins`, the six rolls, `known` and `gain_known` for the loss
+    "A segment as the trainer wants it."
+    unknown = () if has_pedal else ("frame", "offset", "pedal")
+    known = torch.tensor([float(name not in unknown) for name in ROLLS])
+    tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
+    return {"bins": torch.from_numpy(rows), "known": known, "gain_known": torch.tensor(0.0), **tensors}
+
 # %% ../nbs/05_store.ipynb #c064
 class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     """An endless numbered series of random segments of stored pieces."""
@@ -581,21 +629,16 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         if not self.indices:
             raise StoreError(f"{show_path(store.folder)}: holds no pieces for {', '.join(splits)}")
         lengths = np.array([store.pieces[index].frames for index in self.indices])
+        self.epoch_segments = max(1, int(lengths.sum()) // frames)  # to hear everything once, on average
         self.ends = np.cumsum(np.maximum(lengths - frames + 1, 1))  # places where a segment may begin
-
-    @property
-    def epoch_segments(self) -> int:
-        "How many segments it takes to hear everything once, on average."
-        return max(1, sum(self.store.pieces[index].frames for index in self.indices) // self.frames)
 
     def place(
         self,
         number: int,  # of the segment, from 0 on
-    ) -> tuple[int, int]:  # which piece, and its first frame there
-        "Where segment `number` lies: every possible place is equally likely."
-        place = int(np.random.default_rng([self.seed, number]).integers(self.ends[-1]))
-        chosen = int(np.searchsorted(self.ends, place, side="right"))
-        return self.indices[chosen], place - int(self.ends[chosen - 1] if chosen else 0)
+    ) -> tuple[int, int]:  # which piece of the store, and its first frame there
+        "Where segment `number` lies."
+        chosen, start = draw_place(self.ends, self.seed, number)
+        return self.indices[chosen], start
 
     def __getitem__(
         self,
@@ -603,11 +646,7 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     ) -> dict[str, Tensor]:  # `bins` for `stack_bins`, the six rolls, `known` and `gain_known` for the loss
         "Read segment `number`."
         piece, start = self.place(number)
-        rows, rolls = self.store.segment(piece, start, self.frames)
-        unknown = () if self.store.pieces[piece].has_pedal else ("frame", "offset", "pedal")
-        known = torch.tensor([float(name not in unknown) for name in ROLLS])
-        tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLLS}
-        return {"bins": torch.from_numpy(rows), "known": known, "gain_known": torch.tensor(0.0), **tensors}
+        return segment_tensors(*self.store.segment(piece, start, self.frames), self.store.pieces[piece].has_pedal)
 
 # %% ../nbs/05_store.ipynb #c067
 class EpochSampler(torch.utils.data.Sampler[int]):
