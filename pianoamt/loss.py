@@ -54,7 +54,7 @@ def strength_to_level(
     "What the velocity head should answer."
     return VELOCITY_DB / STEP_DB * torch.log10(strength.clamp(min=1e-4))
 
-
+# %% ../nbs/08_loss.ipynb #lev2
 def level_to_strength(
     level: Tensor,  # the velocity head's answer, any shape
 ) -> Tensor:  # same shape, above 0; above 1 where a recording is louder than nominal
