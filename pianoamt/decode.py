@@ -157,6 +157,27 @@ _OPEN_DTYPE = np.dtype(
 )
 
 
+def _min_ticks(
+    config: DecoderConfig,  # holds the shortest duration
+) -> int:  # the same in ticks
+    "The shortest duration of a note."
+    return round(config.min_duration * FRAMES_PER_SECOND * _TICKS)
+
+# %% ../nbs/12_decode.ipynb #f12
+def _strengths(
+    stack: npt.NDArray[np.float32],  # onset, offset, release, frame, velocity: shape (5, rows, 88)
+    frames: npt.NDArray[Any],  # row of each peak, shape (peaks,)
+    keys: npt.NDArray[Any],  # key of each peak, shape (peaks,)
+) -> npt.NDArray[np.float64]:  # 0..1, shape (peaks,)
+    "Average the velocity roll over a peak and its neighbours, weighted with their onset probability."
+    total, weighted = np.zeros((2, len(frames)))
+    for step in (-1, 0, 1):
+        weight = np.maximum(stack[0, frames + step, keys], 0).astype(np.float64)
+        weighted += weight * stack[4, frames + step, keys]
+        total += weight
+    return weighted / total
+
+# %% ../nbs/12_decode.ipynb #f15
 def _strikes(
     stack: npt.NDArray[np.float32],  # onset, offset, release, frame, velocity: shape (5, rows, 88)
     start: int,  # the first row to look for peaks in, at least 2
@@ -170,31 +191,14 @@ def _strikes(
     notes = np.zeros(len(frames), dtype=_OPEN_DTYPE)
     notes["code"], notes["peak"] = _pack(keys, times + (base + start - _REACH)), _NEVER
     notes["confidence"] = np.clip(stack[0, frames, keys], 0, 1)
-    total = np.zeros(len(frames))
-    for step in (-1, 0, 1):
-        weight = np.maximum(stack[0, frames + step, keys], 0).astype(np.float64)
-        notes["velocity"] += weight * stack[4, frames + step, keys]
-        total += weight
-    notes["velocity"] /= total
+    notes["velocity"] = _strengths(stack, frames, keys)
     earliest = _ticks(notes["code"]) + _min_ticks(config)
     first = -(-earliest // _TICKS) - base  # the row at or after it
     is_low = (stack[3, first, keys] < config.frame_threshold) & (stack[3, first + 1, keys] < config.frame_threshold)
     notes["fall"] = np.where(is_low, earliest, _NEVER)
     return notes
 
-
-def _min_ticks(
-    config: DecoderConfig,  # holds the shortest duration
-) -> int:  # the same in ticks
-    "The shortest duration of a note."
-    return round(config.min_duration * FRAMES_PER_SECOND * _TICKS)
-
 # %% ../nbs/12_decode.ipynb #c047
-_PATIENCE = 2 * _TICKS  # a peak this soon after the frame roll's fall tells the end better
-_BEFORE_FALL, _AFTER_FALL = 2, 6  # frames around a fall in which a low tip may tell its moment
-_LOWEST_TIP = 0.1  # probability that such a tip must reach
-
-
 def _hear_witnesses(
     notes: npt.NDArray[Any],  # open notes, sorted by code, updated in place
     stack: npt.NDArray[np.float32],  # onset, offset, release, frame, velocity: shape (5, rows, 88)
@@ -211,6 +215,9 @@ def _hear_witnesses(
     for name, codes in (("peak", np.concatenate(peaks)), ("fall", falls)):
         notes[name] = np.minimum(notes[name], _next_event(np.sort(codes), earliest))
 
+# %% ../nbs/12_decode.ipynb #f21
+_PATIENCE = 2 * _TICKS  # a peak this soon after the frame roll's fall tells the end better
+
 
 def _ends(
     notes: npt.NDArray[Any],  # open notes, sorted by code
@@ -219,27 +226,42 @@ def _ends(
     end = np.where(notes["peak"] <= notes["fall"] + _PATIENCE, notes["peak"], notes["fall"])
     return np.minimum(end, _next_event(notes["code"], notes["code"] + 1))
 
+# %% ../nbs/12_decode.ipynb #f24
+_BEFORE_FALL, _AFTER_FALL = 2, 6  # frames around a fall in which a low tip may tell its moment
+
+
+def _tips_nearby(
+    roll: npt.NDArray[np.float32],  # what tells of ends, shape (rows, 88)
+    rows: npt.NDArray[np.int64],  # the row before each fall, shape (falls,)
+    keys: npt.NDArray[np.int64],  # its key, shape (falls,)
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # heights 0..1, places in rows: each of shape (falls,)
+    "Find the highest point around each fall."
+    nearby = np.clip(rows[:, None] + np.arange(-_BEFORE_FALL, _AFTER_FALL + 1), 1, len(roll) - 2)
+    frame = nearby[np.arange(len(rows)), roll[nearby, keys[:, None]].argmax(axis=1)]
+    left, top, right = (roll[frame + step, keys].astype(np.float64) for step in (-1, 0, 1))
+    drop = 2 * (top - np.minimum(left, right))
+    return top, frame + np.clip((right - left) / np.where(drop == 0, 1, drop), -0.5, 0.5)
+
+# %% ../nbs/12_decode.ipynb #f28
+_LOWEST_TIP = 0.1  # probability that such a tip must reach
+
 
 def _refine_falls(
     notes: npt.NDArray[Any],  # open notes, sorted by code
     ends: npt.NDArray[np.int64],  # from `_ends`
-    roll: npt.NDArray[np.float32],  # what tells of ends: offset, or the higher of offset and release, shape (rows, 88)
+    stack: npt.NDArray[np.float32],  # onset, offset, release, frame, velocity: shape (5, rows, 88)
     base: int,  # frame number of the first row
     config: DecoderConfig,  # thresholds
+    has_release: bool,  # whether a key going up ends a note
 ) -> npt.NDArray[np.int64]:  # ticks; ends that a fall decided lie at the tip nearby, if there is one
-    "Let a tip of the offset roll tell when a note ended whose frame roll fell."
-    refined = ends.copy()
-    rows = np.flatnonzero((ends == notes["fall"]) & (ends < _NEVER))
-    keys, fall = notes["code"][rows] >> _KEY_BITS, ends[rows] // _TICKS - base
-    nearby = np.clip(fall[:, None] + np.arange(-_BEFORE_FALL, _AFTER_FALL + 1), 1, len(roll) - 2)
-    frame = nearby[np.arange(len(rows)), roll[nearby, keys[:, None]].argmax(axis=1)]
-    left, top, right = (roll[frame + step, keys].astype(np.float64) for step in (-1, 0, 1))
-    drop = 2 * (top - np.minimum(left, right))
-    shift = np.clip((right - left) / np.where(drop == 0, 1, drop), -0.5, 0.5)
-    tip = _ticks(_pack(keys, base + frame + shift))
-    earliest = _ticks(notes["code"][rows]) + _min_ticks(config)
-    following = _next_event(notes["code"], notes["code"][rows] + 1)
-    refined[rows] = np.where(top < _LOWEST_TIP, ends[rows], np.minimum(np.maximum(tip, earliest), following))
+    "Let a low tip tell when a note ended whose frame roll fell."
+    refined, rows = ends.copy(), np.flatnonzero((ends == notes["fall"]) & (ends < _NEVER))
+    codes, falls = notes["code"][rows], ends[rows] // _TICKS - base
+    roll = np.maximum(stack[1], stack[2]) if has_release else stack[1]
+    height, place = _tips_nearby(roll, falls, codes >> _KEY_BITS)
+    tip = _ticks(_pack(codes >> _KEY_BITS, base + place))
+    earliest, following = _ticks(codes) + _min_ticks(config), _next_event(notes["code"], codes + 1)
+    refined[rows] = np.where(height < _LOWEST_TIP, ends[rows], np.minimum(np.maximum(tip, earliest), following))
     return refined
 
 # %% ../nbs/12_decode.ipynb #c052
@@ -285,31 +307,73 @@ def to_notes(
     return make_notes(heard["onset"], heard["offset"], heard["pitch"], velocity, heard["confidence"])
 
 # %% ../nbs/12_decode.ipynb #c058
-_WAIT = (_AFTER_FALL + 2) * _TICKS  # an end is final when so much of what follows has been examined
 _OVERLAP = 16  # rows kept for the next block: all that may still move an end, and the frames before it
 
 
-class NoteDecoder:
-    """Turn rolls into notes block by block, in constant memory; where the blocks are cut makes no difference."""
+class _Window:
+    """The latest rows of the rolls, continued beyond the edges of the recording."""
+
+    def __init__(self) -> None:
+        self.stack = np.zeros((5, 0, KEYS), dtype=np.float32)
+        self.base = 0  # frame number of the first row
+        self.is_begun = False  # whether the left edge has been continued
+
+    def append(self, rolls: Rolls) -> None:
+        "Add frames at the end."
+        self.stack = np.concatenate([self.stack, _stack(rolls)], axis=1)
+        if not self.is_begun and self.stack.shape[1] > _REACH:
+            self.stack = np.concatenate([_rows_before(self.stack, _OVERLAP), self.stack], axis=1)
+            self.base, self.is_begun = -_OVERLAP, True
+
+    def finish(self, count: int) -> int:  # number of the last frame
+        "Continue the right edge by some rows."
+        if not self.is_begun:  # fewer than three frames: silence follows
+            self.append(_silence(_REACH + 1 - self.stack.shape[1]))
+        last = self.base + self.stack.shape[1] - 1
+        after = _rows_before(self.stack[:, ::-1], count)[:, ::-1]
+        self.stack = np.concatenate([self.stack, after], axis=1)
+        return last
+
+    def drop(self, count: int) -> None:
+        "Forget the first rows."
+        self.stack, self.base = self.stack[:, count:].copy(), self.base + count
+
+# %% ../nbs/12_decode.ipynb #f32
+_WAIT = (_AFTER_FALL + 2) * _TICKS  # an end is final when so much of what follows has been examined
+
+
+class _Hearing:
+    """A recording as far as it has been heard."""
 
     def __init__(
         self,
         config: DecoderConfig | None = None,  # thresholds; the defaults if not given
         durations: str = "key",  # "key": until the finger lets go; "pedal": until the string is damped
     ) -> None:
-        "Begin at the first frame of a recording."
         if durations not in ("key", "pedal"):
             raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
-        self.config, self.durations = config or DecoderConfig(), durations
+        self.config, self.durations, self._has_release = config or DecoderConfig(), durations, durations == "key"
         self._ahead = 1 + math.ceil(1 + _min_ticks(self.config) / _TICKS)  # frames that decide about an onset
-        self._begin()
+        self._window, self._open = _Window(), np.zeros(0, dtype=_OPEN_DTYPE)
 
-    def _begin(self) -> None:
-        "Forget everything heard."
-        self._rows = np.zeros((5, 0, KEYS), dtype=np.float32)
-        self._base = 0  # frame number of the first row kept
-        self._is_begun = False  # whether the left edge has been continued
-        self._open = np.zeros(0, dtype=_OPEN_DTYPE)
+    def _examine(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`
+        "Examine all rows whose neighbours are known; return the notes that became final."
+        stack, base, stop = self._window.stack, self._window.base, self._window.stack.shape[1] - self._ahead
+        if not self._window.is_begun or stop <= _OVERLAP:
+            return np.empty(0, dtype=HEARD_DTYPE)
+        notes = np.concatenate([self._open, _strikes(stack, _OVERLAP, stop, base, self.config)])
+        notes = notes[np.argsort(notes["code"])]
+        _hear_witnesses(notes, stack[:, : stop + _REACH], base, self.config, self._has_release)
+        ends = _ends(notes)
+        is_final = ends + _WAIT < (base + stop - 1) * _TICKS
+        ends = np.where(is_final, _refine_falls(notes, ends, stack, base, self.config, self._has_release), ends)
+        self._open = notes[~is_final]
+        self._window.drop(stop - _OVERLAP)
+        return _finish(notes[is_final], ends[is_final])
+
+# %% ../nbs/12_decode.ipynb #f35
+class NoteDecoder(_Hearing):
+    """Turn rolls into notes block by block, in constant memory; where the blocks are cut makes no difference."""
 
     @property
     def latency(self) -> float:  # s
@@ -321,50 +385,24 @@ class NoteDecoder:
         rolls: Rolls,  # the next frames, any number
     ) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`: the notes that became final
         "Hear more of the recording."
-        self._rows = np.concatenate([self._rows, _stack(rolls)], axis=1)
-        if not self._is_begun and self._rows.shape[1] > _REACH:
-            self._rows = np.concatenate([_rows_before(self._rows, _OVERLAP), self._rows], axis=1)
-            self._base, self._is_begun = -_OVERLAP, True
-        return self._advance()
-
-    def _advance(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`
-        "Examine all rows whose neighbours are known; return the notes that became final."
-        stop = self._rows.shape[1] - self._ahead
-        if not self._is_begun or stop <= _OVERLAP:
-            return np.empty(0, dtype=HEARD_DTYPE)
-        notes = np.concatenate([self._open, _strikes(self._rows, _OVERLAP, stop, self._base, self.config)])
-        notes = notes[np.argsort(notes["code"])]
-        _hear_witnesses(notes, self._rows[:, : stop + _REACH], self._base, self.config, self.durations == "key")
-        ends = _ends(notes)
-        is_final = ends + _WAIT < (self._base + stop - 1) * _TICKS
-        ends = np.where(is_final, self._refine(notes, ends), ends)
-        self._open = notes[~is_final]
-        self._rows, self._base = self._rows[:, stop - _OVERLAP :].copy(), self._base + stop - _OVERLAP
-        return _finish(notes[is_final], ends[is_final])
-
-    def _refine(self, notes: npt.NDArray[Any], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        "Move the ends that a fall decided to the tips near them."
-        roll = np.maximum(self._rows[1], self._rows[2]) if self.durations == "key" else self._rows[1]
-        return _refine_falls(notes, ends, roll, self._base, self.config)
+        self._window.append(rolls)
+        return self._examine()
 
     def sounding(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`; a note's offset is how far it has been heard
         "The notes that have begun but are not final yet."
-        heard = (self._base + _OVERLAP) * _TICKS
+        heard = (self._window.base + _OVERLAP) * _TICKS
         return _finish(self._open, np.minimum(_ends(self._open), np.maximum(heard, _ticks(self._open["code"]))))
 
     def close(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`: the notes that had not become final
         "End the recording; what still sounds ends with the last frame. The decoder is then ready for another."
-        if not self._is_begun:  # fewer than three frames: silence follows
-            self.feed(_silence(_REACH + 1 - self._rows.shape[1]))
-        last = self._base + self._rows.shape[1] - 1
-        after = _rows_before(self._rows[:, ::-1], self._ahead)[:, ::-1]
-        self._rows = np.concatenate([self._rows, after], axis=1)
-        notes, ends = self._advance(), _ends(self._open)
-        earliest = _ticks(self._open["code"]) + _min_ticks(self.config)
-        ends = np.where(ends < _NEVER, self._refine(self._open, ends), np.maximum(last * _TICKS, earliest))
-        notes = np.concatenate([notes, _finish(self._open, ends)])
-        self._begin()
-        return np.sort(notes, order=("onset", "pitch"))
+        last = self._window.finish(self._ahead)
+        final, notes, ends = self._examine(), self._open, _ends(self._open)
+        earliest = _ticks(notes["code"]) + _min_ticks(self.config)
+        stack, base = self._window.stack, self._window.base
+        refined = _refine_falls(notes, ends, stack, base, self.config, self._has_release)
+        ends = np.where(ends < _NEVER, refined, np.maximum(last * _TICKS, earliest))
+        self._window, self._open = _Window(), np.zeros(0, dtype=_OPEN_DTYPE)
+        return np.sort(np.concatenate([final, _finish(notes, ends)]), order=("onset", "pitch"))
 
 # %% ../nbs/12_decode.ipynb #c064
 _BLOCK = 1024  # frames
@@ -381,6 +419,29 @@ def decode_notes(
     blocks = [decoder.feed(rolls.slice(start, start + _BLOCK)) for start in range(0, len(rolls), _BLOCK)]
     heard = np.concatenate([*blocks, decoder.close()])
     return np.sort(to_notes(heard, velocity_scale(heard) if level else 1.0), order=("onset", "pitch"))
+
+# %% ../nbs/12_decode.ipynb #f40
+def _crossings(
+    values: npt.NDArray[np.float64],  # pedal probabilities, shape (frames,)
+    threshold: float,  # 0..1
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:  # the frame before each crossing; its time in frames
+    "Find where the line through the frames crosses the threshold."
+    above = values >= threshold
+    crossed = np.flatnonzero(above[1:] != above[:-1])
+    return crossed, crossed + (threshold - values[crossed]) / (values[crossed + 1] - values[crossed])
+
+# %% ../nbs/12_decode.ipynb #f43
+def _changes(
+    values: npt.NDArray[np.float64],  # pedal probabilities, shape (frames,)
+    is_down: bool,  # the state before the first frame
+    config: DecoderConfig,  # threshold and hysteresis
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:  # frames at which the state changes; whether the pedal goes down
+    "Follow the state of the pedal."
+    middle, margin = config.pedal_threshold, config.pedal_hysteresis
+    clear = np.flatnonzero((values >= middle + margin) | (values < middle - margin))
+    states = np.concatenate([[is_down], values[clear] >= middle])
+    changed = np.flatnonzero(states[1:] != states[:-1])
+    return clear[changed], states[1:][changed]
 
 # %% ../nbs/12_decode.ipynb #c078
 class PedalDecoder:
@@ -399,20 +460,14 @@ class PedalDecoder:
         rolls: Rolls,  # the next frames, any number
     ) -> npt.NDArray[Any]:  # table of `PEDAL_DTYPE`: 127 where the pedal goes down, 0 where it comes up
         "Hear more of the recording."
-        middle, margin = self.config.pedal_threshold, self.config.pedal_hysteresis
         values = np.concatenate([[self._value], rolls.pedal.astype(np.float64)])
-        above = values >= middle
-        crossed = np.flatnonzero(above[1:] != above[:-1])
-        times = crossed + (middle - values[crossed]) / (values[crossed + 1] - values[crossed])
+        crossed, times = _crossings(values, self.config.pedal_threshold)
         crossings = np.concatenate([[self._crossing], np.maximum(self._frames - 1 + times, 0)])
-        is_clear = (values[1:] >= middle + margin) | (values[1:] < middle - margin)
-        clear = np.flatnonzero(is_clear)
-        states = np.concatenate([[self._is_down], above[clear + 1]])
-        changes = np.flatnonzero(states[1:] != states[:-1])
-        at = crossings[np.searchsorted(crossed, clear[changes], side="right")]
-        self._frames += len(rolls)
-        self._value, self._crossing, self._is_down = float(values[-1]), float(crossings[-1]), bool(states[-1])
-        return make_pedal(at / FRAMES_PER_SECOND, np.where(states[1:][changes], 127, 0))
+        frames, goes_down = _changes(values[1:], self._is_down, self.config)
+        at = crossings[np.searchsorted(crossed, frames, side="right")]
+        self._frames, self._value, self._crossing = self._frames + len(rolls), float(values[-1]), float(crossings[-1])
+        self._is_down = bool(goes_down[-1]) if len(goes_down) else self._is_down
+        return make_pedal(at / FRAMES_PER_SECOND, np.where(goes_down, 127, 0))
 
     def close(self) -> npt.NDArray[Any]:  # table of `PEDAL_DTYPE`: lifts a pedal that is still down
         "End the recording. The decoder is then ready for another."
@@ -420,7 +475,7 @@ class PedalDecoder:
         self._frames, self._value, self._crossing, self._is_down = 0, 0.0, 0.0, False
         return last
 
-
+# %% ../nbs/12_decode.ipynb #f47
 def decode_pedal(
     rolls: Rolls,  # probabilities of a whole recording
     config: DecoderConfig | None = None,  # thresholds; the defaults if not given

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROW_SECONDS', 'MOST_ROWS', 'EXCERPT_SECONDS', 'FORMATS', 'write_csv', 'write_json', 'compact', 'write_npz',
            'draw_rows', 'picture_bytes', 'write_picture', 'player_html', 'page_html', 'to_pandas', 'to_pretty_midi',
-           'Transcription']
+           'write_played', 'Transcription']
 
 # %% ../nbs/13e_result.ipynb #c002
 import base64
@@ -145,7 +145,7 @@ def _excerpt(
             break
     return np.concatenate(kept)
 
-
+# %% ../nbs/13e_result.ipynb #h03
 def player_html(
     label: str,  # what one hears
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz; only the first 30 s are used
@@ -185,12 +185,12 @@ def to_pandas(
         raise PianoamtError("this needs one more package: pip install pandas") from None
     return DataFrame(notes)
 
-
+# %% ../nbs/13e_result.ipynb #h05
 def to_pretty_midi(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
 ) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
-    "The same for pretty_midi; `PianoamtError` where that is missing."
+    "Notes and pedal for pretty_midi; `PianoamtError` where that is missing."
     try:
         from pretty_midi import ControlChange, Instrument, Note, PrettyMIDI
     except ImportError:
@@ -202,12 +202,9 @@ def to_pretty_midi(
     return midi
 
 # %% ../nbs/13e_result.ipynb #c033
-FORMATS = (".mid", ".midi", ".csv", ".json", ".npz", ".png", ".wav")  # what a transcription can be saved as
-
-
 @dataclass(frozen=True, repr=False, eq=False)
-class Transcription:
-    """What was played in a recording."""
+class _Played:
+    """Notes and pedal, and what must be known about them."""
 
     notes: npt.NDArray[Any]  # NOTE_DTYPE: onset s, offset s, pitch, velocity 1..127, confidence 0..1
     pedal: npt.NDArray[Any]  # PEDAL_DTYPE: controller 64; empty where durations are pedal-extended
@@ -220,30 +217,43 @@ class Transcription:
         "One line."
         return f"Transcription({len(self.notes)} notes in {self.seconds:.1f} s, durations={self.durations!r})"
 
+# %% ../nbs/13e_result.ipynb #h12
+FORMATS = (".mid", ".midi", ".csv", ".json", ".npz", ".png", ".wav")  # what a transcription can be saved as
+
+
+def write_played(
+    path: Path,  # its suffix is one of `FORMATS`; replaced in one step, folders are made
+    played: _Played,  # what to write
+    tempo: float = 120.0,  # beats a minute that a MIDI file claims, 4..1000
+) -> None:
+    "Write a transcription in the form that the suffix names; raises `PianoamtError` for one that is not known."
+    if path.suffix.lower() not in FORMATS:
+        wrong = path.suffix or "a file without suffix"
+        raise PianoamtError(f"{show_path(path)}: cannot write {wrong}; use {', '.join(FORMATS)}")
+    music, seconds, durations = (played.notes, played.pedal), played.seconds, played.durations
+    arrays = {"notes": played.notes, "pedal": played.pedal, "seconds": seconds, "durations": durations}
+    writers: dict[str, Callable[[], None]] = {
+        ".csv": lambda: write_csv(path, played.notes),
+        ".json": lambda: write_json(path, *music, seconds, durations),
+        ".npz": lambda: write_npz(path, arrays, played.probabilities),
+        ".png": lambda: write_picture(path, draw_rows(*music, seconds)),
+        ".wav": lambda: write_blocks(path, sonify(*music, seconds)),
+    }
+    writers.get(path.suffix.lower(), lambda: write_midi(path, *music, tempo))()
+
+# %% ../nbs/13e_result.ipynb #h15
+@dataclass(frozen=True, repr=False, eq=False)
+class Transcription(_Played):
+    """What was played in a recording."""
+
     def save(
         self,
         path: str | Path,  # its suffix is one of `FORMATS`; replaced in one step, folders are made
         tempo: float = 120.0,  # beats a minute that a MIDI file claims, 4..1000; the notes' seconds stay what they are
     ) -> Path:  # the file written
         "Write the transcription in the form that the suffix names; .wav is the notes played on a piano of sines."
-        path = Path(path)
-        if path.suffix.lower() not in FORMATS:
-            wrong = path.suffix or "a file without suffix"
-            raise PianoamtError(f"{show_path(path)}: cannot write {wrong}; use {', '.join(FORMATS)}")
-        self._writers(path, tempo)[path.suffix.lower()]()
-        return path
-
-    def _writers(self, path: Path, tempo: float) -> dict[str, Callable[[], None]]:
-        "What writes each format."
-        music = (self.notes, self.pedal)
-        arrays = {"notes": self.notes, "pedal": self.pedal, "seconds": self.seconds, "durations": self.durations}
-        return dict.fromkeys((".mid", ".midi"), lambda: write_midi(path, *music, tempo)) | {
-            ".csv": lambda: write_csv(path, self.notes),
-            ".json": lambda: write_json(path, *music, self.seconds, self.durations),
-            ".npz": lambda: write_npz(path, arrays, self.probabilities),
-            ".png": lambda: write_picture(path, draw_rows(*music, self.seconds)),
-            ".wav": lambda: write_blocks(path, sonify(*music, self.seconds)),
-        }
+        write_played(Path(path), self, tempo)
+        return Path(path)
 
     def plot(
         self,

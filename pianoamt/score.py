@@ -133,7 +133,7 @@ def _sounding(
         np.add.at(steps, (first, notes["pitch"].astype(np.intp) - LOWEST_PITCH), step)
     return np.cumsum(steps, axis=0, dtype=np.int8)[:frames] > 0
 
-
+# %% ../nbs/13_score.ipynb #g07
 def frame_scores(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
@@ -144,32 +144,37 @@ def frame_scores(
     there, claimed = _sounding(reference, frames), _sounding(estimate, frames)
     return f_measure(int((there & claimed).sum()), int(there.sum()), int(claimed.sum()))
 
+# %% ../nbs/13_score.ipynb #g10
+def _matched_scores(
+    reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`: the truth
+    estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`, durations in the same convention
+    onset_pairs: npt.NDArray[np.intp],  # from `match_notes`, shape (matches, 2)
+) -> dict[str, float]:  # precision, recall and F1 of onset, offset and velocity, 0..1
+    "Score what is asked of a note, each time a little more."
+    offset_pairs = match_notes(reference, estimate, offset_ratio=0.2)
+    velocity_pairs = match_velocities(reference, estimate, offset_pairs)
+    scores: dict[str, float] = {}
+    for name, pairs in (("onset", onset_pairs), ("offset", offset_pairs), ("velocity", velocity_pairs)):
+        values = f_measure(len(pairs), len(reference), len(estimate))
+        scores |= {f"{name}_{part}": value for part, value in zip(("precision", "recall", "f1"), values, strict=True)}
+    return scores
+
 # %% ../nbs/13_score.ipynb #c034
 def score_notes(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`: the truth
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`, durations in the same convention
 ) -> dict[str, float]:  # F1, precision, recall 0..1; lags in s; velocity error in MIDI steps (nan without pairs)
     "Score a transcription against the truth."
-    sizes = len(reference), len(estimate)
-    onset_pairs = match_notes(reference, estimate)
-    offset_pairs = match_notes(reference, estimate, offset_ratio=0.2)
-    velocity_pairs = match_velocities(reference, estimate, offset_pairs)
+    sizes, pairs = (len(reference), len(estimate)), match_notes(reference, estimate)
     scores: dict[str, float] = {"reference_notes": sizes[0], "estimated_notes": sizes[1]}
-    for name, pairs in (("onset", onset_pairs), ("offset", offset_pairs), ("velocity", velocity_pairs)):
-        values = f_measure(len(pairs), *sizes)
-        scores |= {f"{name}_{part}": value for part, value in zip(("precision", "recall", "f1"), values, strict=True)}
-    lag, spread = onset_lag(reference, estimate, onset_pairs)
+    scores |= _matched_scores(reference, estimate, pairs)
+    lag, spread = onset_lag(reference, estimate, pairs)
     aligned = shift_notes(estimate, 0.0 if math.isnan(lag) else -lag)
     for name, notes, tolerance in (("20ms", estimate, 0.02), ("10ms", estimate, 0.01), ("20ms_aligned", aligned, 0.02)):
         scores[f"onset_f1_{name}"] = f_measure(len(match_notes(reference, notes, tolerance)), *sizes)[2]
-    pressed, read = reference["velocity"][onset_pairs[:, 0]], estimate["velocity"][onset_pairs[:, 1]]
-    error = float(np.abs(pressed - read).mean()) if len(onset_pairs) else math.nan
-    return scores | {
-        "frame_f1": frame_scores(reference, estimate)[2],
-        "lag": lag,
-        "lag_spread": spread,
-        "velocity_error": error,
-    }
+    scores |= {"frame_f1": frame_scores(reference, estimate)[2], "lag": lag, "lag_spread": spread}
+    pressed, read = reference["velocity"][pairs[:, 0]], estimate["velocity"][pairs[:, 1]]
+    return scores | {"velocity_error": float(np.abs(pressed - read).mean()) if len(pairs) else math.nan}
 
 # %% ../nbs/13_score.ipynb #c039
 def bootstrap_interval(
@@ -212,19 +217,16 @@ def read_reference(
     return extend_by_pedal(performance.notes, performance.pedal) if durations == "pedal" else performance.notes
 
 # %% ../nbs/13_score.ipynb #c048
-_COLUMNS = {
-    "onset\n50 ms": "onset_f1",
-    "onset\n20 ms": "onset_f1_20ms",
-    "onset\n10 ms": "onset_f1_10ms",
-    "aligned\n20 ms": "onset_f1_20ms_aligned",
-    "+ offset": "offset_f1",
-    "+ velocity": "velocity_f1",
-}  # heading → score
+def _names(
+    pieces: dict[str, dict[str, float]],  # stem → scores, at least one
+) -> list[str]:  # what is scored
+    "The names of all scores."
+    return list(next(iter(pieces.values())))
 
 
 @dataclass(frozen=True)
-class FolderScores:
-    """Scores of all pieces of a folder."""
+class _Scores:
+    """Scores of all pieces of a folder, as figures."""
 
     pieces: dict[str, dict[str, float]]  # stem → what `score_notes` says
     durations: str  # "key" or "pedal": how long notes last, in references and estimates
@@ -243,6 +245,74 @@ class FolderScores:
         names = [name for name in _names(self.pieces) if "_f1" in name]
         return {name: bootstrap_interval([piece[name] for piece in self.pieces.values()]) for name in names}
 
+# %% ../nbs/13_score.ipynb #g20
+def _no_nan(
+    scores: dict[str, float],  # may hold nan
+) -> dict[str, float | None]:  # None instead
+    "JSON knows no nan."
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+# %% ../nbs/13_score.ipynb #g23
+_COLUMNS = {
+    "onset\n50 ms": "onset_f1",
+    "onset\n20 ms": "onset_f1_20ms",
+    "onset\n10 ms": "onset_f1_10ms",
+    "aligned\n20 ms": "onset_f1_20ms_aligned",
+    "+ offset": "offset_f1",
+    "+ velocity": "velocity_f1",
+}  # heading → score
+
+
+def _score_cells(
+    piece: dict[str, float],  # what `score_notes` says, or a mean of it
+) -> list[str]:  # one a column
+    "Scores as text."
+    lag = f"{1000 * piece['lag']:+.1f} ± {1000 * piece['lag_spread']:.1f}"
+    measured = (("lag", lag), ("velocity_error", f"{piece['velocity_error']:.1f}"))
+    cells = [f"{100 * piece[name]:.1f}" for name in _COLUMNS.values()]
+    return cells + ["–" if math.isnan(piece[name]) else text for name, text in measured]
+
+# %% ../nbs/13_score.ipynb #g26
+def _caption(
+    scores: _Scores,  # what the table shows
+) -> str:  # one line
+    "What a reader of the table must know."
+    notes = {"pedal": "pedal-extended", "key": "key-down"}[scores.durations]
+    caption = f"F1 in percent, {notes} notes; + velocity includes + offset; lag: median ± MAD of onsets"
+    for count, what in (
+        (len(scores.missing), "without an estimate"),
+        (len(scores.extra), "without a reference"),
+        (len(scores.damaged), "damaged"),
+    ):
+        caption += f"; {count} {what}" if count else ""
+    return caption
+
+# %% ../nbs/13_score.ipynb #c051
+def _score_table(
+    scores: _Scores,  # what to show
+) -> "Table":  # for rich to print
+    "Lay scores out as a table: one row a piece, then the mean and its interval."
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("piece", *_COLUMNS, "lag\n(ms)", "velocity\nerror", caption=_caption(scores), box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stem, piece in scores.pieces.items():
+        table.add_row(Text(stem), *_score_cells(piece))
+    table.add_section()
+    table.add_row("mean", *_score_cells(scores.mean()))
+    limits = scores.intervals()
+    for label, end in (("95 %: from", 0), ("to", 1)):
+        table.add_row(label, *(f"{100 * limits[name][end]:.1f}" for name in _COLUMNS.values()))
+    return table
+
+# %% ../nbs/13_score.ipynb #g30
+@dataclass(frozen=True)
+class FolderScores(_Scores):
+    """Scores of all pieces of a folder."""
+
     def to_json(
         self,
         path: str | PathLike[str],  # the file to write
@@ -259,54 +329,22 @@ class FolderScores:
         "The table that rich prints."
         return _score_table(self)
 
-
-def _names(
-    pieces: dict[str, dict[str, float]],  # stem → scores, at least one
-) -> list[str]:  # what is scored
-    "The names of all scores."
-    return list(next(iter(pieces.values())))
-
-
-def _no_nan(
-    scores: dict[str, float],  # may hold nan
-) -> dict[str, float | None]:  # None instead
-    "JSON knows no nan."
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
-
-# %% ../nbs/13_score.ipynb #c051
-def _score_table(
-    scores: FolderScores,  # what to show
-) -> "Table":  # for rich to print
-    "Lay scores out as a table: F1 in percent, one row a piece, then the mean and its interval."
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    notes = {"pedal": "pedal-extended", "key": "key-down"}[scores.durations]
-    caption = f"F1 in percent, {notes} notes; + velocity includes + offset; lag: median ± MAD of onsets"
-    for count, what in (
-        (len(scores.missing), "without an estimate"),
-        (len(scores.extra), "without a reference"),
-        (len(scores.damaged), "damaged"),
-    ):
-        caption += f"; {count} {what}" if count else ""
-    table = Table("piece", *_COLUMNS, "lag\n(ms)", "velocity\nerror", caption=caption, box=SIMPLE_HEAD)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for stem, piece in [*scores.pieces.items(), ("mean", scores.mean())]:
-        if stem == "mean":
-            table.add_section()
-        cells = [f"{100 * piece[name]:.1f}" for name in _COLUMNS.values()]
-        lag = f"{1000 * piece['lag']:+.1f} ± {1000 * piece['lag_spread']:.1f}"
-        cells += ["–" if math.isnan(piece[name]) else text  # no pair of notes, so nothing to measure
-                  for name, text in (("lag", lag), ("velocity_error", f"{piece['velocity_error']:.1f}"))]  # fmt: skip
-        table.add_row(Text(stem), *cells)
-    limits = scores.intervals()
-    for label, end in (("95 %: from", 0), ("to", 1)):
-        table.add_row(label, *(f"{100 * limits[name][end]:.1f}" for name in _COLUMNS.values()))
-    return table
-
 # %% ../nbs/13_score.ipynb #c052
+def _paired_files(
+    reference_dir: str | PathLike[str],  # folder of .mid or .tsv files
+    estimate_dir: str | PathLike[str],  # folder of .mid files
+) -> tuple[dict[str, Path], dict[str, Path]]:  # references and estimates by stem, at least one stem in both
+    "Find what can be scored; raises `PianoamtError` where there is nothing."
+    midi = (".mid", ".midi")
+    references = find_by_stem(reference_dir, (*midi, ".tsv"))
+    estimates = find_by_stem(estimate_dir, midi)
+    if not references:
+        raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files")
+    if not references.keys() & estimates.keys():
+        raise PianoamtError(f"{show_path(estimate_dir)}: no .mid file here has the stem of a reference")
+    return references, estimates
+
+# %% ../nbs/13_score.ipynb #g36
 def score_folders(
     reference_dir: str | PathLike[str],  # folder of .mid or .tsv files: the truth; a .tsv's durations are not touched
     estimate_dir: str | PathLike[str],  # folder of .mid files with the same stems
@@ -315,22 +353,15 @@ def score_folders(
     "Score every transcription in a folder that has a reference of the same stem."
     if durations not in ("key", "pedal"):
         raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
-    midi = (".mid", ".midi")
-    references = find_by_stem(reference_dir, (*midi, ".tsv"))
-    estimates = find_by_stem(estimate_dir, midi)
-    if not references:
-        raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files")
-    both = [stem for stem in references if stem in estimates]
-    if not both:
-        raise PianoamtError(f"{show_path(estimate_dir)}: no .mid file here has the stem of a reference")
+    references, estimates = _paired_files(reference_dir, estimate_dir)
     pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
-    for stem in both:
+    for stem in (stem for stem in references if stem in estimates):
         try:
             pieces[stem] = score_notes(*(read_reference(files[stem], durations) for files in (references, estimates)))
         except PianoamtError as error:
             damaged[stem] = str(error)
     if not pieces:
         raise PianoamtError(next(iter(damaged.values())))
-    missing, extra = ([stem for stem in one if stem not in other] for one, other in
-                      ((references, estimates), (estimates, references)))  # fmt: skip
+    missing = [stem for stem in references if stem not in estimates]
+    extra = [stem for stem in estimates if stem not in references]
     return FolderScores(pieces, durations, missing, extra, damaged)
