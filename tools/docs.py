@@ -65,6 +65,9 @@ def read_sidebar() -> list[tuple[str, list[str]]]:
         raise DocsError(f"_quarto.yml lists notebooks that do not exist: {' '.join(missing)}")
     if unlisted := [name for name in there if name not in listed]:
         raise DocsError(f"_quarto.yml's sidebar leaves out notebooks: {' '.join(unlisted)}")
+    pages = [page_name(name) for name in listed]
+    if twice := [name for name in listed if pages.count(page_name(name)) > 1]:
+        raise DocsError(f"notebooks that would become the same page: {' '.join(twice)}")
     return sections
 
 
