@@ -119,7 +119,7 @@ def check_processor() -> Finding:
     with contextlib.suppress(AttributeError, ValueError, OSError):
         figures["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(Exception):
-        from pianoamt.engine import has_fast_bfloat16
+        from pianoamt.model import has_fast_bfloat16
 
         figures["bfloat16"] = has_fast_bfloat16("cpu")
     memory = f", {figures['memory_bytes'] / 1e9:.1f} GB of memory" if "memory_bytes" in figures else ""

@@ -26,16 +26,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .audio import audio_info
 from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worker
-from .engine import default_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, show_path
-from .onnx_engine import default_onnx
+from .onnx_engine import choose_model
 from .result import FORMATS, Transcription
 from .transcription import Transcriber
 
@@ -315,9 +313,8 @@ def weights_checksum(
     options: TranscribeOptions,  # of a run
 ) -> str:  # SHA-256, 64 hexadecimal digits
     "What tells weights apart; OSError where they cannot be read."
-    by_onnx = options.engine == "onnx" or not find_spec("torch")
-    path = options.weights or (default_onnx() if by_onnx else default_weights())
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    path = choose_model(options.weights, options.device, options.engine)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 # %% ../nbs/14b_folders.ipynb #c050
 @dataclass(frozen=True)

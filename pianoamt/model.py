@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_sizes', 'ModelConfig', 'config_from_dict', 'InstanceNorm', 'settle',
            'Block', 'make_trunk', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
-           'set_first_logits', 'PianoNet', 'count_parameters', 'save_weights', 'WeightsError', 'load_weights']
+           'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'save_weights', 'WeightsError',
+           'load_weights']
 
 # %% ../nbs/07_model.ipynb #c002
 import json
@@ -298,6 +299,16 @@ def count_parameters(
 ) -> int:  # how many numbers training may change
     "Number of trainable parameters."
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+# %% ../nbs/07_model.ipynb #fast1
+def has_fast_bfloat16(
+    device: str,  # cpu, cuda or mps
+) -> bool:  # whether the network should run in bfloat16 there
+    "Whether the device multiplies bfloat16 matrices in hardware."
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    probes = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
+    return device == "cpu" and any(probe() for probe in probes if probe)
 
 # %% ../nbs/07_model.ipynb #c036
 FORMAT = "pianoamt-2"

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .corpus import count_cores
 from .engine import Engine, TorchEngine, Windows, default_weights, find_weights, pick_device, stack_logits
 from .notes import PianoamtError, atomic_path
 from .targets import HOP, KEYS
@@ -403,8 +404,7 @@ def export_onnx(
 def share_cores() -> tuple[int, int]:  # windows side by side, 1 or 2; threads for each
     "How to share out the processor's cores, or as many as OMP_NUM_THREADS allows."
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = int(wanted) if wanted.isdecimal() and int(wanted) else usable
+    cores = int(wanted) if wanted.isdecimal() and int(wanted) else count_cores()
     side_by_side = min(cores, 2)
     return side_by_side, cores // side_by_side
 
@@ -490,15 +490,24 @@ def may_have_gpu() -> bool:
 def choose_model(
     weights: str | Path | None = None,  # a .safetensors or .onnx file, "tiny", or None
     device: str = "auto",  # auto, cpu, cuda or mps
+    engine: str = "auto",  # auto, torch or onnx
 ) -> Path:  # the file to use: its ending says which engine runs it
-    "For weights that come with the package the form that suits the device, else the file that was named."
+    "For weights that come with the package the form that suits, else the file that was named."
     path = find_weights(weights)
     exported = path.with_suffix(".onnx")
-    bundled = path.parent == default_weights().parent and exported.is_file() and bool(find_spec("onnxruntime"))
-    if not bundled or device not in ("auto", "cpu"):
+    both = path.parent == default_weights().parent and exported.is_file()
+    if not both or engine == "torch" or device not in ("auto", "cpu") and engine == "auto":
         return path
-    on_gpu = device == "auto" and bool(find_spec("torch")) and may_have_gpu() and pick_device() != "cpu"
-    return path if on_gpu else exported
+    if engine == "auto" and (not find_spec("onnxruntime") or (find_spec("torch") and _runs_on_gpu(device))):
+        return path
+    return exported
+
+
+def _runs_on_gpu(
+    device: str,  # auto or cpu
+) -> bool:  # whether PyTorch would take a GPU
+    "Ask PyTorch, but only where it may say yes: it takes seconds to import."
+    return device == "auto" and may_have_gpu() and pick_device() != "cpu"
 
 # %% ../nbs/13b_onnx.ipynb #which1
 def make_engine(
@@ -509,11 +518,10 @@ def make_engine(
     "The engine that suits; raises `PianoamtError` where engine, weights and device do not go together."
     if engine not in ENGINES:
         raise PianoamtError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
-    path = find_weights(weights) if engine == "torch" else choose_model(weights, "cpu" if engine == "onnx" else device)
+    path = choose_model(weights, device, engine)
     exported = path.suffix.lower() == ".onnx"
     if engine == "torch" and exported:
         raise PianoamtError(f"{path}: an ONNX model, which the torch engine cannot read; use the onnx engine")
     if engine == "onnx" and not exported:
-        need("onnxruntime")
         raise PianoamtError(f"{path}: the onnx engine reads .onnx files; make one with: pianoamt export MODEL.onnx")
     return OnnxEngine(path, device) if exported else TorchEngine(path, device)

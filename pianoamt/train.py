@@ -7,18 +7,19 @@ __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOI
            'Segment', 'Source', 'gain_between', 'arriving_strength', 'cut_performance', 'RenderedSource', 'Recording',
            'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms',
            'beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig', 'settle_step', 'learning_rate_at',
-           'make_optimizer', 'update_average', 'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state',
-           'unpack_state', 'save_run', 'resume_run', 'segment_numbers', 'load_batches', 'compute_features',
-           'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step',
-           'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory',
-           'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
-           'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer',
-           'open_store', 'read_recipe']
+           'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator', 'keep_freed_memory',
+           'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers',
+           'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics',
+           'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport',
+           'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal',
+           'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
+           'Trainer', 'open_store', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
 import copy
 import csv
+import ctypes
 import json
 import math
 import time
@@ -39,7 +40,16 @@ from .audio import read_audio
 from .corpus import MidiPack, load_midi_pack
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
-from .model import InstanceNorm, ModelConfig, PianoNet, config_from_dict, load_weights, save_weights, settle
+from pianoamt.model import (
+    InstanceNorm,
+    ModelConfig,
+    PianoNet,
+    config_from_dict,
+    has_fast_bfloat16,
+    load_weights,
+    save_weights,
+    settle,
+)
 from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_json, read_tsv, show_path
 from pianoamt.render import (
     Augmentation,
@@ -312,7 +322,7 @@ def check_fields(
             raise PianoamtError(f"{item.name} is {value}: expected a number from {least} on")
 
 # %% ../nbs/10_train.ipynb #cfg2
-PRECISIONS = ("bf16", "fp16", "no")
+PRECISIONS = ("auto", "bf16", "fp16", "no")
 
 
 def check_run(
@@ -340,7 +350,7 @@ class TrainConfig:
     decay_share: float = 0.3  # last part of the run, in which it falls to zero, 0 to 1
     clip_norm: float = 1.0  # the gradient is never longer
     ema_decay: float = 0.998  # of the averaged weights, 0 to 1
-    precision: str = "bf16"  # or "no", or "fp16" on a GPU
+    precision: str = "auto"  # bf16 where the hardware has it; or bf16, or "no", or fp16 on a GPU
     workers: int = 0  # processes that prepare segments beside each training process
     seed: int = 0
     log_every: int = 10  # steps between rows of the log
@@ -400,6 +410,21 @@ def update_average(
         kept.copy_(latest)
 
 # %% ../nbs/10_train.ipynb #c040
+def choose_precision(
+    wanted: str,  # auto, bf16, fp16 or no
+    cpu: bool = False,  # stay on the CPU even where there is a GPU
+) -> str:  # bf16, fp16 or no
+    "What to multiply in, by what the hardware does quickly; raises `PianoamtError` for fp16 without a GPU."
+    on_gpu = torch.cuda.is_available() and not cpu
+    if wanted == "fp16" and not on_gpu:
+        raise PianoamtError('precision "fp16" needs a GPU by NVIDIA or AMD; take "bf16" or "no" here')
+    if wanted != "auto":
+        return wanted
+    if has_fast_bfloat16("cuda" if on_gpu else "cpu"):
+        return "bf16"
+    return "fp16" if on_gpu else "no"
+
+
 def make_accelerator(
     config: TrainConfig,  # the run
     cpu: bool = False,  # stay on the CPU even where there is a GPU
@@ -409,12 +434,23 @@ def make_accelerator(
         from accelerate import Accelerator
     except ImportError as error:
         raise PianoamtError("training needs Accelerate: pip install 'pianoamt[train]'") from error
-    if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
-        raise PianoamtError('precision "fp16" needs a GPU by NVIDIA or AMD; take "bf16" or "no" here')
+    precision = choose_precision(config.precision, cpu)
     try:
-        return Accelerator(cpu=cpu, mixed_precision=config.precision)
+        return Accelerator(cpu=cpu, mixed_precision=precision)
     except ValueError as error:
-        raise PianoamtError(f"precision {config.precision}: {str(error).splitlines()[0]}") from error
+        raise PianoamtError(f"precision {precision}: {str(error).splitlines()[0]}") from error
+
+# %% ../nbs/10_train.ipynb #mem2
+_KEEP = {-4: 0, -1: 2**31 - 1, -2: 2**28}  # glibc: map no block on its own; never trim; grow by 256 MB
+
+
+def keep_freed_memory() -> bool:  # whether the C library is glibc and could be told
+    "Let the C library keep what is freed for the next step (mallopt)."
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return all(mallopt(option, value) == 1 for option, value in _KEEP.items())
 
 # %% ../nbs/10_train.ipynb #ddp1
 def keep_buffers(
@@ -437,6 +473,8 @@ class TrainingState:
         self.config, self.step, self.skipped, self.skipped_in_a_row = config, 0, 0, 0
         self.skip_reasons: deque[str] = deque(maxlen=100)
         self.accelerator = make_accelerator(config, cpu)
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.seed)
         network, given = load_weights(config.start_from) if config.start_from else (PianoNet(config.model), {})
         self.decoder = given.get("decoder")  # thresholds that were found for the weights to start from

@@ -81,7 +81,7 @@ class Transcriber:
         sample_rate: int = SAMPLE_RATE,  # of the blocks that will be fed, in Hz
         durations: str = "key",  # key or pedal
     ) -> "Stream":  # feed it blocks of samples, take notes; see *Streaming*
-        "Transcribe a recording that is still going on; raises `PianoamtError` where PyTorch or its weights are missing."
+        "Transcribe a recording that is still going on; raises `PianoamtError` where PyTorch is missing."
         from pianoamt.stream import Stream
 
         return Stream(self._carrying, self.decoder, sample_rate, durations)
