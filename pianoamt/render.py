@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODECS', 'Region', 'PianoPack', 'load_pack', 'Voicing', 'key_tuning', 'play_note', 'render', 'cut_to_direct',
-           'synthetic_room', 'add_room', 'equalise', 'coloured_noise', 'measure_level', 'Codec', 'encode', 'decode',
+           'synthetic_room', 'add_room', 'equalise', 'measure_level', 'coloured_noise', 'Codec', 'encode', 'decode',
            'codec_delay', 'add_codec', 'Augmentation', 'augment', 'vary_performance', 'draw_voicing']
 
 # %% ../nbs/09_render.ipynb #c002
@@ -109,7 +109,7 @@ class Voicing:
     highest_damper: int = 88  # keys above this MIDI pitch have no damper and ring on
     seed: int = 0  # for the random parts
 
-
+# %% ../nbs/09_render.ipynb #voi3
 def key_tuning(
     voicing: Voicing,  # the instrument
 ) -> npt.NDArray[np.float64]:  # cents for each MIDI pitch, shape (128,)
@@ -223,6 +223,13 @@ def equalise(
     taps = np.fft.fftshift(np.fft.irfft(10 ** (gain_db / 20))) * np.hanning(512)
     return signal.oaconvolve(audio, taps, mode="same").astype(np.float32)
 
+# %% ../nbs/09_render.ipynb #lvl1
+def measure_level(
+    audio: npt.NDArray[np.float32],  # any sound
+) -> float:  # root mean square, at least 1e-6
+    "How loud a sound is."
+    return max(float(np.sqrt((audio**2).mean())), 1e-6)
+
 # %% ../nbs/09_render.ipynb #c046
 def coloured_noise(
     samples: int,  # how many samples
@@ -233,13 +240,6 @@ def coloured_noise(
     spectrum *= np.maximum(np.arange(len(spectrum)), 10.0) ** -rng.uniform(0, 1)
     noise = np.fft.irfft(spectrum, samples)
     return (noise / max(float(np.sqrt((noise**2).mean())), 1e-9)).astype(np.float32)
-
-
-def measure_level(
-    audio: npt.NDArray[np.float32],  # any sound
-) -> float:  # root mean square, at least 1e-6
-    "How loud a sound is."
-    return max(float(np.sqrt((audio**2).mean())), 1e-6)
 
 # %% ../nbs/09_render.ipynb #c051
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def decode(
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         return file.read(dtype="float32")
 
-
+# %% ../nbs/09_render.ipynb #dec3
 @lru_cache
 def codec_delay(
     codec: Codec,  # which way
