@@ -11,11 +11,9 @@ __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAY
 
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
-import csv
 import errno
 import functools
 import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -49,6 +47,8 @@ from pianoamt.notes import (
     atomic_path,
     check_file,
     make_pedal,
+    read_csv,
+    read_json,
     read_midi,
     read_midi_events,
     read_tsv,
@@ -729,7 +729,10 @@ def _check_pack(
     pack: MidiPack,  # as read
 ) -> None:
     "ValueError where its arrays do not fit together."
-    if len(pack.split) != len(pack.path) or any(a.ndim != 1 or a.dtype.kind not in "iu" for a in pack.arrays.values()):
+    texts, numbers = (*pack.path, *pack.split), pack.arrays.values()
+    if len(pack.split) != len(pack.path) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("its names and splits are no two lists of texts")
+    if any(array.ndim != 1 or array.dtype.kind not in "iu" for array in numbers):
         raise ValueError("its arrays do not have the right form")
     for index, columns in (("note_index", PACK_ARRAYS[:4]), ("cc64_index", PACK_ARRAYS[5:7])):
         ends = pack.arrays[index].astype(np.int64)
@@ -758,11 +761,18 @@ def load_midi_pack(
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
 # %% ../nbs/02_corpus.ipynb #c088
+def _without_ending(
+    name: str,  # a path from a dataset's folder
+) -> str:  # all before the ending
+    "Forget the ending, if there is one."
+    return name[: len(name) - len(PurePosixPath(name).suffix)]
+
+
 def _key(
     name: str,  # a path from a dataset's folder, with its ending
 ) -> str:  # the same for every spelling of it
     "Forget the ending, the case and the encoding of accents."
-    return unicodedata.normalize("NFC", name[: len(name) - len(PurePosixPath(name).suffix)]).casefold()
+    return unicodedata.normalize("NFC", _without_ending(name)).casefold()
 
 
 def _by_stem(
@@ -802,7 +812,7 @@ def split_by_hash(
     validation: float = 0.1,  # share of the validation set, 0..1
 ) -> str:  # train, validation or test
     "Draw a split that depends on the name alone."
-    digest = hashlib.sha256(unicodedata.normalize("NFC", name).casefold().encode()).digest()
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).casefold().encode("utf-8", "surrogateescape")).digest()
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < test else "validation" if number < test + validation else "train"
 
@@ -825,14 +835,18 @@ def _maestro_rows(
     path: Path,  # a CSV or JSON list
 ) -> list[dict[str, Any]]:  # one a piece
     "Read MAESTRO's list of pieces, of any version."
+    claim = "not a MAESTRO list"
+    rows: Any = read_csv(path, claim, _MAESTRO) if path.suffix == ".csv" else read_json(path, claim)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows: Any = list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)
         if isinstance(rows, dict):
             rows = [{name: rows[name][number] for name in _MAESTRO} for number in rows["split"]]
-        return [{name: row[name] for name in _MAESTRO} | {"duration": float(row["duration"])} for row in rows]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise PianoamtError(f"{show_path(path)}: not a MAESTRO list ({type(error).__name__}: {error})") from None
+        rows = [{name: row[name] for name in _MAESTRO} | {"duration": float(row["duration"])} for row in rows]
+    except (KeyError, ValueError, TypeError):
+        raise PianoamtError(f"{show_path(path)}: {claim} (it lacks columns, or values)") from None
+    for row in rows:
+        if not all(isinstance(row[name], str) for name in _MAESTRO[:-1]) or not 0 <= row["duration"] < 1e6:
+            raise PianoamtError(f"{show_path(path)}: {claim} (a piece with impossible values)")
+    return rows
 
 # %% ../nbs/02_corpus.ipynb #c097
 def _maestro_pieces(
@@ -843,7 +857,7 @@ def _maestro_pieces(
     sounds, notes = _by_stem(listed.parent, AUDIO_SUFFIXES), _by_stem(listed.parent, MIDI_SUFFIXES)
     for row in _maestro_rows(listed):
         audio, midi = sounds.get(_key(row["audio_filename"])), notes.get(_key(row["midi_filename"]))
-        name = str(PurePosixPath(row["audio_filename"]).with_suffix(""))
+        name = _without_ending(row["audio_filename"])
         yield Piece(name, audio, midi, row["split"], row["canonical_composer"], row["canonical_title"], row["duration"])
 
 # %% ../nbs/02_corpus.ipynb #c098a
@@ -914,15 +928,15 @@ def _pack_pieces(
     if not paths:
         raise PianoamtError(f"{show_path(folder)}: no MIDI packs (.npz) in this folder")
     listed = paths[0].with_name("manifest.csv")
-    lines = listed.read_text(encoding="utf-8-sig").splitlines() if listed.exists() else []
-    known = {row.get("path", ""): row for row in csv.DictReader(lines)}
+    lines = read_csv(listed, "not a list of performances", ["path"]) if os.path.lexists(listed) else []
+    known = {row["path"]: row for row in lines}
     for path in paths:
         pack = load_midi_pack(path)
         for index, (name, seconds) in enumerate(zip(pack.path, _pack_seconds(pack).tolist(), strict=True)):
             row = known.get(name, {})
             split = "excluded" if row.get("maps_real_piece") else pack.split[index]
-            piece = str(PurePosixPath(name).with_suffix(""))
-            yield Piece(piece, None, path, split, row.get("composer", ""), row.get("title", ""), seconds, index)
+            composer, title = row.get("composer", ""), row.get("title", "")
+            yield Piece(_without_ending(name), None, path, split, composer, title, seconds, index)
 
 # %% ../nbs/02_corpus.ipynb #c106a
 @dataclass(frozen=True)
@@ -946,8 +960,8 @@ class PieceTable:
 
     def hours(self) -> dict[str, tuple[int, float]]:
         "Number of pieces and hours of each split."
-        order = ("train", "validation", "test", "excluded")
-        found = {name: self.split(name) for name in sorted({piece.split for piece in self.pieces}, key=order.index)}
+        order = dict.fromkeys(("train", "validation", "test", "excluded", *sorted({p.split for p in self.pieces})))
+        found = {name: rows for name in order if (rows := self.split(name))}
         return {name: (len(rows), sum(row.seconds or 0 for row in rows) / 3600) for name, rows in found.items()}
 
 # %% ../nbs/02_corpus.ipynb #c107

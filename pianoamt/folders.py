@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .audio import audio_info
 from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worker
-from .notes import TEMP_PREFIX, PianoamtError, atomic_path, show_path
+from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
 from .onnx_engine import choose_model
 from .result import FORMATS, Transcription
 from .transcription import Transcriber
@@ -312,9 +312,9 @@ def _ladders_of_folders(
 def weights_checksum(
     options: TranscribeOptions,  # of a run
 ) -> str:  # SHA-256, 64 hexadecimal digits
-    "What tells weights apart; OSError where they cannot be read."
+    "What tells weights apart; PianoamtError where they cannot be read."
     path = choose_model(options.weights, options.device, options.engine)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(check_file(path).read_bytes()).hexdigest()
 
 # %% ../nbs/14b_folders.ipynb #c050
 @dataclass(frozen=True)
@@ -425,7 +425,7 @@ def plan_run(
     overwrite: bool = False,  # whether to transcribe again what is done
     progress: Callable[[float], None] | None = None,  # called with the share looked at, 0..1
 ) -> FolderRun:  # with its tasks, and the results that are clear already
-    "Look at all recordings, and decide what is to be done; OSError where the weights cannot be read."
+    "Look at all recordings, and decide what is to be done; PianoamtError where the weights cannot be read."
     options = options or TranscribeOptions()
     run = FolderRun(tuple(Path(path) for path in inputs), Path(out), options, weights_checksum(options))
     ladders, named = _find_all(run, recursive)

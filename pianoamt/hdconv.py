@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .notes import PianoamtError
+
 # %% ../nbs/06_hdconv.ipynb #c005
 def harmonic_dilations(
     harmonics: int = 8,  # how many multiples, from 2 upwards
@@ -32,7 +34,7 @@ class HDConv(nn.Module):
     ) -> None:
         super().__init__()
         if not dilations or min(dilations) < 1:
-            raise ValueError(f"dilations must be one or more distances of at least one row, not {dilations}")
+            raise PianoamtError(f"dilations must be one or more distances of at least one row, not {dilations}")
         self.dilations = tuple(dilations)
         bound = 1 / math.sqrt(in_channels * (1 + 2 * len(dilations)))
         self.centre = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1).uniform_(-bound, bound))

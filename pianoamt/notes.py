@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['NOTE_DTYPE', 'PEDAL_DTYPE', 'LOWEST_PITCH', 'HIGHEST_PITCH', 'SHORTEST_NOTE', 'TEMP_PREFIX', 'PianoamtError',
            'make_notes', 'make_pedal', 'Performance', 'cut_overlaps', 'extend_by_pedal', 'note_name', 'plot_roll',
-           'show_path', 'atomic_path', 'check_file', 'read_json', 'read_midi_events', 'read_midi', 'write_midi',
-           'read_tsv']
+           'show_path', 'atomic_path', 'check_file', 'read_json', 'read_csv', 'read_midi_events', 'read_midi',
+           'write_midi', 'read_tsv']
 
 # %% ../nbs/00_notes.ipynb #c002
 import contextlib
+import csv
 import errno
 import json
 import math
@@ -17,7 +18,7 @@ import os
 import secrets
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,8 @@ class PianoamtError(ValueError):
         self,
         message: str = "",  # may quote what stands in a file, or its name
     ) -> None:
-        super().__init__(_printable(message))
+        text = _printable(message)
+        super().__init__(text if len(text) <= 1000 else f"{text[:600]} … {text[-300:]}")
 
 # %% ../nbs/00_notes.ipynb #c007
 def make_notes(
@@ -304,24 +306,51 @@ def check_file(
 _LARGEST_TABLE = 64 * 2**20  # bytes; the manifest of a store of all MAESTRO takes one million
 
 
+def _read_table(
+    parse: Callable[[str], Any],  # makes something of the text
+    path: str | os.PathLike[str],  # a text file
+    claim: str,  # what it should have been
+    error: type[PianoamtError],  # what to raise
+) -> Any:  # what it holds
+    "Read and parse a text file, or say in one line why it cannot be."
+    file = check_file(path, error)
+    try:
+        if file.stat().st_size > _LARGEST_TABLE:
+            raise ValueError("far too large")
+        return parse(file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        reason = "it is no text"
+    except RecursionError:
+        reason = "its brackets are nested too deeply"
+    except (OSError, ValueError, csv.Error) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+    raise error(f"{show_path(path)}: {claim} ({reason})")
+
+
 def read_json(
     path: str | os.PathLike[str],  # a text file
     claim: str,  # what it should have been, for the message, e.g. "not a recipe"
     error: type[PianoamtError] = PianoamtError,  # what to raise
 ) -> Any:  # what it holds
     "Read a JSON file; the error of one line says why it cannot be."
-    file = check_file(path, error)
-    try:
-        if file.stat().st_size > _LARGEST_TABLE:
-            raise ValueError("far too large")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        reason = "it is no text"
-    except RecursionError:
-        reason = "its brackets are nested too deeply"
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-    raise error(f"{show_path(path)}: {claim} ({reason})")
+    return _read_table(json.loads, path, claim, error)
+
+
+def read_csv(
+    path: str | os.PathLike[str],  # a text file whose first line names the columns
+    claim: str,  # what it should have been, for the message
+    columns: Sequence[str],  # that must be there
+) -> list[dict[str, str]]:  # its rows; cells that are missing are empty
+    "Read a CSV file; the PianoamtError of one line says why it cannot be."
+
+    def parse(text: str) -> list[dict[str, str]]:
+        reader = csv.DictReader(text.splitlines(), restval="")
+        if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"no column {missing[0]}")
+        return list(reader)
+
+    rows: list[dict[str, str]] = _read_table(parse, path, claim, PianoamtError)
+    return rows
 
 # %% ../nbs/00_notes.ipynb #c054
 def _read_number(

@@ -356,7 +356,7 @@ def _load(
                 return np.asarray(array)
     except OSError as error:
         problem = error.strerror or problem
-    except (ValueError, EOFError):
+    except Exception:  # a damaged header raises errors of several kinds, down to those of Python's own tokenizer
         pass
     raise StoreError(f"{show_path(path)}: {problem}")
 

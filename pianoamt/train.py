@@ -50,7 +50,7 @@ from pianoamt.model import (
     save_weights,
     settle,
 )
-from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_json, read_tsv, show_path
+from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_csv, read_json, read_tsv, show_path
 from pianoamt.render import (
     Augmentation,
     PianoPack,
@@ -254,8 +254,8 @@ def load_performances(
     names: Sequence[str],  # packs to open
 ) -> list[tuple[MidiPack, npt.NDArray[np.intp]]]:  # packs, and which of their performances may be learnt from
     "Open packs and leave out what is not for training."
-    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        measured_on = {row["path"] for row in csv.DictReader(file) if row["maps_real_piece"]}
+    rows = read_csv(folder / "manifest.csv", "not a list of performances", ["path", "maps_real_piece"])
+    measured_on = {row["path"] for row in rows if row["maps_real_piece"]}
     packs = [load_midi_pack(folder / f"{name}.npz") for name in names]
     usable = [[i for i, (path, split) in enumerate(zip(pack.path, pack.split, strict=True))
                if split == "train" and path not in measured_on] for pack in packs]  # fmt: skip
@@ -828,10 +828,13 @@ def read_log(
         return []
     lines = check_file(path).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     rows = []
-    for row in csv.DictReader(line for line in lines if line.endswith("\n")):
-        with contextlib.suppress(TypeError, ValueError, KeyError):
-            step = int(row["step"])
-            rows += [{name: _number(text) for name, text in row.items()} | {"step": step}] if step <= until else []
+    try:
+        for row in csv.DictReader(line for line in lines if line.endswith("\n")):
+            with contextlib.suppress(TypeError, ValueError, KeyError):
+                step = int(row["step"])
+                rows += [{name: _number(text) for name, text in row.items()} | {"step": step}] if step <= until else []
+    except csv.Error as error:
+        raise PianoamtError(f"{show_path(path)}: not the log of a run ({error})") from None
     return rows
 
 # %% ../nbs/10_train.ipynb #c088

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import json
 import math
+import os
 import sqlite3
 import time
 import warnings
@@ -32,7 +33,7 @@ from .audio import read_audio
 from .corpus import open_corpus
 from .loss import transcription_loss
 from .model import InstanceNorm
-from .notes import PianoamtError, atomic_path, show_path
+from .notes import PianoamtError, atomic_path, check_file, show_path
 from .render import Augmentation
 from .store import StoreDataset
 from pianoamt.train import (
@@ -80,8 +81,14 @@ def open_storage(
     storages = import_optuna().storages
     from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-    # a connection of our own, because in a URL some letters of a path would mean something else
-    connect = partial(sqlite3.connect, path, timeout=60, check_same_thread=False)
+    connections = []
+
+    def connect() -> sqlite3.Connection:  # our own, because in a URL some letters of a path would mean something else
+        connections.append(sqlite3.connect(path, timeout=60, check_same_thread=False))
+        return connections[-1]
+
+    if os.path.lexists(path):
+        check_file(path)
     signs = {"heartbeat_interval": max(1, patience // 6), "grace_period": patience}
     again = storages.RetryHeartbeatStaleTrialCallback(max_retry=1)
     make = partial(storages.RDBStorage, "sqlite:///study", {"creator": connect}, heartbeat_stale_trial_callback=again)
@@ -92,6 +99,8 @@ def open_storage(
             time.sleep(0.1)
         return make(**signs)
     except (DatabaseError, RuntimeError) as error:
+        for connection in connections:
+            connection.close()
         reason = str(error).splitlines()[0]
         raise PianoamtError(f"{show_path(path)}: not a study that can be used ({reason})") from error
 
@@ -129,15 +138,20 @@ def open_study(
     patience: int = 120,  # see `open_storage`
 ) -> "Study":  # new, or with all its trials
     "Begin a study or go on with it; raises `PianoamtError` where it was begun with other settings."
-    optuna = import_optuna()
+    optuna, path = import_optuna(), folder / "study.db"
     folder.mkdir(parents=True, exist_ok=True)
-    book = {"storage": open_storage(folder / "study.db", patience), "study_name": "pianoamt", "load_if_exists": True}
+    book = {"storage": open_storage(path, patience), "study_name": "pianoamt", "load_if_exists": True}
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-    study = optuna.create_study(**book, direction=direction, sampler=sampler, pruner=pruner)
     settings = json.loads(json.dumps(settings))
-    if "settings" not in study.user_attrs:
-        study.set_user_attr("settings", settings)
-    require_same(folder, study.user_attrs["settings"], settings)
+    try:
+        study = optuna.create_study(**book, direction=direction, sampler=sampler, pruner=pruner)
+        if "settings" not in study.user_attrs:
+            study.set_user_attr("settings", settings)
+        begun = dict(study.user_attrs["settings"])
+    except Exception as error:  # a damaged database raises errors of three libraries
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PianoamtError(f"{show_path(path)}: not a study that can be used ({reason})") from error
+    require_same(folder, begun, settings)
     return study
 
 # %% ../nbs/11_tune.ipynb #c017
