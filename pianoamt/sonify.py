@@ -28,15 +28,15 @@ def partials(
     return numbers[fit], frequencies[fit]
 
 # %% ../nbs/13d_sonify.ipynb #c008
-STRIKE = 0.12  # where the hammer hits, as a share of the string
-FELT = (500.0, 2500.0)  # Hz above the fundamental at which a partial is down to 1/e: soft stroke, hard stroke
-
-
 def decay_seconds(
     pitch: int,  # MIDI pitch, 21..108
 ) -> float:  # s
     "How long the late sound of a key's fundamental takes to fall to 1/e."
     return float(np.clip(2 * 2 ** ((60 - pitch) / 16), 0.2, 3))
+
+# %% ../nbs/13d_sonify.ipynb #k03
+STRIKE = 0.12  # where the hammer hits, as a share of the string
+FELT = (500.0, 2500.0)  # Hz above the fundamental at which a partial is down to 1/e: soft stroke, hard stroke
 
 
 def stages(
