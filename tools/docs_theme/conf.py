@@ -21,6 +21,7 @@ nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables in outputs, which plain CommonMark lacks
 
 html_theme = "furo"
 html_title = "pianoamt"
