@@ -31,7 +31,7 @@ COMMANDS = {
     "preprocess": "preprocess in --store out --bins-per-semitone 1 --gamma 8 --jobs JOBS",
     "transcribe": "transcribe in --out out --weights w.safetensors --engine torch",
     "train": "train recipe.json out --data store --cpu",
-    "tune": "tune recipe.json out --data store --cpu --n-trials 2 --steps 2 --hidden-sizes 8 8",
+    "tune": "tune recipe.json out --data store --cpu --n-trials 2 --steps 5 --hidden-sizes 8 8",
 }
 SMALL_DISK = {"transcribe": 100, "train": 3_000}  # bytes a file may have
 ROUNDS = ("kill", "kill", "full disk", "kill", "read-only", "kill", "two at once")
@@ -219,6 +219,7 @@ def play(command: str, fresh: Path, top: Path, kills: int, draw: random.Random) 
         assert not differ, f"round {number} ({kind}): not as undisturbed: {differ}"
         shutil.rmtree(folder)
         number += 1
+        print(f"{command}, round {number}: {', '.join(f'{what} {count}' for what, count in done.items())}", flush=True)
     shutil.rmtree(undisturbed)
     return done
 
@@ -246,7 +247,6 @@ def main() -> int:
             draw = random.Random(f"{args.seed}/{command}")
             done = play(command, top / "fresh", top, -(-args.kills // len(args.commands)), draw)
             counts[command] = dict(done)
-            print(f"{command}: {', '.join(f'{kind} {count}' for kind, count in done.items())}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"seed": args.seed, "commands": counts}, indent=1) + "\n", encoding="utf-8")
     kills = sum(done["kill"] for done in counts.values())
