@@ -12,9 +12,10 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder',
            'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'complain',
            'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder',
-           'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'transcribe', 'show_notes', 'demo',
-           'find_sound', 'listen_to', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
-           'preprocess', 'pack', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
+           'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'carry_out', 'transcribe',
+           'show_notes', 'demo', 'find_sound', 'listen_to', 'keep_heard', 'listen', 'doctor', 'score', 'Layout',
+           'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess', 'describe_pack', 'pack',
+           'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from pianoamt.folders import FileResult, FolderRun
     from pianoamt.result import Transcription
+    from pianoamt.soundfont import Packed
+    from pianoamt.store import PreprocessResult
     from pianoamt.stream import Microphone, Stream
     from pianoamt.train import Progress
 
@@ -170,7 +173,7 @@ class EngineName(str, Enum):
     torch = "torch"
     onnx = "onnx"
 
-
+# %% ../nbs/16_cli.ipynb #i04
 _PATH = {"parser": as_path}
 
 Recordings = Annotated[
@@ -264,7 +267,7 @@ def show_hours(
     "Say how long something is."
     return f"{round(seconds) // 3600}:{round(seconds) // 60 % 60:02d}:{round(seconds) % 60:02d}"
 
-
+# %% ../nbs/16_cli.ipynb #i06
 def _console() -> "Console":  # for tables
     "Standard output, wide enough for whole names where it is no terminal."
     from rich.console import Console
@@ -318,6 +321,31 @@ def follow(
         for result in results:
             say_result(result, quiet)
 
+# %% ../nbs/16_cli.ipynb #i07
+def carry_out(
+    run: "FolderRun",  # planned
+    jobs: int = 1,  # processes
+    cluster: str | None = None,  # address of a Dask scheduler
+    quiet: bool = False,  # whether to say nothing but errors
+) -> int:  # exit code
+    "Try the folder, load the network, and do what is planned."
+    from pianoamt.folders import load_transcriber
+
+    for result in run.results:
+        if result.error:
+            say_result(result)
+    if run.tasks or run.count("skipped")[0]:
+        check_folder(run.out)
+        if run.tasks and jobs == 1 and not cluster:
+            with progress_bar("loading the network", quiet):
+                load_transcriber(run.options)
+        try:
+            follow(run, jobs, cluster, quiet)
+        finally:
+            if run.has_report and run.results and not quiet:
+                show_summary(run)
+    return exit_code(run.count("done")[0] + run.count("skipped")[0], run.count("failed")[0])
+
 # %% ../nbs/16_cli.ipynb #c047
 @app.command()
 @guarded
@@ -340,30 +368,16 @@ def transcribe(
     quiet: QuietOption = False,  # whether to show nothing but errors
 ) -> int:  # exit code
     "Transcribe recordings, OUT/piece.mid for piece.wav. A folder is mirrored; what is done there is skipped."
-    from pianoamt.folders import TranscribeOptions, load_transcriber, parse_formats, plan_run
+    from pianoamt.folders import TranscribeOptions, parse_formats, plan_run
     from pianoamt.notes import PianoamtError
 
     if cluster and jobs > 1:
         raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
-    options = TranscribeOptions(parse_formats(formats), durations.value, device.value, engine.value, weights)
-    options = replace(options, onset_threshold=onset_threshold, offset_threshold=offset_threshold)
-    options = replace(options, min_duration=min_duration, tempo=tempo)
+    how = parse_formats(formats), durations.value, device.value, engine.value, weights
+    options = TranscribeOptions(*how, onset_threshold, offset_threshold, min_duration, tempo)
     with progress_bar("looking at the recordings", quiet) as report:
         run = plan_run(audio, out, options, recursive, overwrite, report)
-    for result in run.results:
-        if result.error:
-            say_result(result)
-    if run.tasks or run.count("skipped")[0]:
-        check_folder(out)
-        if run.tasks and jobs == 1 and not cluster:
-            with progress_bar("loading the network", quiet):
-                load_transcriber(options)
-        try:
-            follow(run, jobs, cluster, quiet)
-        finally:
-            if run.has_report and run.results and not quiet:
-                show_summary(run)
-    return exit_code(run.count("done")[0] + run.count("skipped")[0], run.count("failed")[0])
+    return carry_out(run, jobs, cluster, quiet)
 
 # %% ../nbs/16_cli.ipynb #c066
 def show_notes(
@@ -426,7 +440,7 @@ def find_sound(
         int(wanted) if wanted and wanted.isdigit() else wanted or None
     )
 
-
+# %% ../nbs/16_cli.ipynb #i12
 def listen_to(
     stream: "Stream",  # takes the sound
     blocks: Iterable[Any],  # of mono samples
@@ -445,6 +459,22 @@ def listen_to(
             show(stream.feed(block))
     show(stream.close())
 
+# %% ../nbs/16_cli.ipynb #i14
+def keep_heard(
+    stream: "Stream",  # closed, or interrupted
+    target: Path,  # the MIDI file to write
+    durations: str,  # "key" or "pedal"
+    quiet: bool = False,  # whether to show nothing
+) -> None:
+    "Write what was heard so far, and say so."
+    from pianoamt.notes import show_path
+    from pianoamt.result import Transcription
+
+    result = Transcription(stream.notes(), stream.pedal(), durations, stream.seconds)
+    result.save(target)
+    if not quiet:
+        typer.echo(f"{len(result.notes)} notes in {result.seconds:.1f} s of sound, written to {show_path(target)}")
+
 # %% ../nbs/16_cli.ipynb #c072
 @app.command()
 @guarded
@@ -461,7 +491,6 @@ def listen(
     from pianoamt.audio import SAMPLE_RATE
     from pianoamt.folders import TranscribeOptions, load_transcriber
     from pianoamt.notes import show_path
-    from pianoamt.result import Transcription
     from pianoamt.stream import Microphone, replay
 
     stem, sound = find_sound(source)
@@ -476,10 +505,7 @@ def listen(
         with sound if isinstance(sound, Microphone) else contextlib.nullcontext(replay(sound)) as blocks:
             listen_to(stream, blocks, quiet)
     finally:
-        result = Transcription(stream.notes(), stream.pedal(), durations.value, stream.seconds)
-        target = result.save(out / f"{stem}.mid")
-        if not quiet:
-            typer.echo(f"{len(result.notes)} notes in {result.seconds:.1f} s of sound, written to {show_path(target)}")
+        keep_heard(stream, out / f"{stem}.mid", durations.value, quiet)
     return 0
 
 # %% ../nbs/16_cli.ipynb #c077
@@ -638,6 +664,16 @@ def check(
     typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
     return 1 if result.problems else 0
 
+# %% ../nbs/16_cli.ipynb #i20
+def describe_store(
+    result: "PreprocessResult",  # what was stored now, and what had been there
+) -> str:  # one line
+    "Say what became of the pieces, and how large the features are."
+    rate = f", {show_size(3600 * result.size / result.seconds)} an hour" if result.seconds else ""
+    size = f"{show_hours(result.seconds)}, {show_size(result.size)}{rate}"
+    details = f" ({size})" if result.stored else ""
+    return f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}"
+
 # %% ../nbs/16_cli.ipynb #c098
 StoreFolder = Annotated[Path, typer.Option(help="Folder of the store; extended if it exists.", **_FOLDER)]
 BinsOption = Annotated[list[int] | None, typer.Option(min=1, max=8, help="Resolution; may be repeated.", metavar="N")]
@@ -669,11 +705,21 @@ def preprocess(
         typer.echo(f"pianoamt: {line}", err=True)
     for line in result.rebuilt:
         typer.echo(f"rebuilt {line}")
-    rate = f", {show_size(3600 * result.size / result.seconds)} an hour" if result.seconds else ""
-    size = f"{show_hours(result.seconds)}, {show_size(result.size)}{rate}"
-    details = f" ({size})" if result.stored else ""
-    typer.echo(f"pieces stored: {len(result.stored)}{details}; there already: {result.kept}")
+    typer.echo(describe_store(result))
     return exit_code(len(result.stored) + result.kept, len(result.failures))
+
+# %% ../nbs/16_cli.ipynb #i30
+def describe_pack(
+    packed: "Packed",  # from `pack_soundfont`
+) -> str:  # one line
+    "Say what a pack holds and where it is."
+    from pianoamt.notes import show_path
+
+    tuned = sum(region.tune != 0 for region in packed.regions)
+    strokes = f"{len(packed.regions)} strokes, velocity layers: {packed.layers}"
+    remarks = f"; put in tune: {tuned}; silent and left out: {packed.silent}"
+    place = f"{show_path(packed.table.with_suffix(''))}.flac and .json"
+    return f"{packed.preset}: {strokes}{remarks}; written to {place}"
 
 # %% ../nbs/16_cli.ipynb #c101
 FontFile = Annotated[Path, typer.Argument(help="An .sf2 or .sf3 file.", metavar="FILE", **_PATH)]
@@ -703,13 +749,8 @@ def pack(
 
     with progress_bar(show_path(font.name), quiet) as report:
         packed = pack_soundfont(font, out, bank, preset, name, layers, apart, report)
-    tuned = sum(region.tune != 0 for region in packed.regions)
-    strokes = f"{len(packed.regions)} strokes, velocity layers: {packed.layers}"
-    remarks = f"; put in tune: {tuned}; silent and left out: {packed.silent}"
     if not quiet:
-        typer.echo(
-            f"{packed.preset}: {strokes}{remarks}; written to {show_path(packed.table.with_suffix(''))}.flac and .json"
-        )
+        typer.echo(describe_pack(packed))
     return 0
 
 # %% ../nbs/16_cli.ipynb #c104
@@ -763,7 +804,7 @@ def train(
         trainer.run(report=tell, watch=watch)
     return 0
 
-# %% ../nbs/16_cli.ipynb #c110
+# %% ../nbs/16_cli.ipynb #i40
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the search; gone on with if it exists.", **_FOLDER)]
 TrialsOption = Annotated[int, typer.Option("--n-trials", min=1, help="Finished trials in all.", metavar="N")]
 StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a trial, 200 by default.", metavar="N")]
@@ -777,7 +818,7 @@ HeldOutFolder = Annotated[
     Path | None, typer.Option("--held-out", help="Recordings with notes to be judged on.", **_FOLDER)
 ]
 
-
+# %% ../nbs/16_cli.ipynb #c110
 @app.command()
 @guarded
 def tune(

@@ -56,7 +56,7 @@ class TranscribeOptions:
     tempo: float = 120.0  # beats a minute that MIDI files claim, 4..1000
     threads: int | None = None  # processor threads where several processes share them; None takes what there is
 
-
+# %% ../nbs/14b_folders.ipynb #c006x0
 @dataclass(frozen=True)
 class FileResult:
     """What became of one recording."""
@@ -254,7 +254,7 @@ def _same_name(
     "Forget the case, and how accents are encoded."
     return unicodedata.normalize("NFC", name).casefold()
 
-
+# %% ../nbs/14b_folders.ipynb #c042x0
 def choose_names(
     ladders: dict[Path, Sequence[str]],  # the names each recording may have, the best first
     taken: Iterable[str] = (),  # names that are not to be had
@@ -290,7 +290,7 @@ def _ladder_of_file(
     parts = Path(os.path.abspath(path)).parts[1:]
     return [_strip(parts[-1]), parts[-1], *(_strip("/".join(parts[-n:])) for n in range(2, len(parts) + 1))]
 
-
+# %% ../nbs/14b_folders.ipynb #c045x0
 def _ladders_of_folders(
     folders: dict[Path, Found],  # folders that were named, and what was found there
 ) -> dict[Path, list[str]]:  # the names for the results of each recording
@@ -325,7 +325,7 @@ class FileTask:
     stem: Path  # path of its results, without ending
     seconds: float  # of sound
 
-
+# %% ../nbs/14b_folders.ipynb #c050x0
 @dataclass
 class FolderRun:
     """A run over many recordings: what there is to do, and what became of it so far."""
@@ -387,7 +387,7 @@ def _real_place(
     "Where a recording lies; a link to one is a recording of its own."
     return os.path.join(os.path.realpath(path.parent), path.name)
 
-
+# %% ../nbs/14b_folders.ipynb #c055x0
 def _find_all(
     run: FolderRun,  # with its inputs
     recursive: bool,  # whether to look into subfolders
@@ -454,7 +454,7 @@ def _describe_result(
     outputs = [Path(os.path.relpath(path, out)).as_posix() for path in result.outputs]
     return row | {"audio": os.path.abspath(result.audio), "outputs": outputs}
 
-
+# %% ../nbs/14b_folders.ipynb #j21
 def describe_run(
     run: FolderRun,  # at any stage
 ) -> dict[str, Any]:  # for JSON; times in seconds
@@ -477,7 +477,7 @@ def describe_run(
         "left": left,
     }
 
-
+# %% ../nbs/14b_folders.ipynb #j23
 def save_report(
     run: FolderRun,  # at any stage
 ) -> Path:  # the file
@@ -502,7 +502,7 @@ def _do_task(
     share = (lambda done: progress(done * task.seconds)) if progress else None
     return transcribe_file(task.audio, task.stem, options, since, share)
 
-
+# %% ../nbs/14b_folders.ipynb #j26
 def _absolute(
     task: FileTask,  # with paths as they were typed
 ) -> FileTask:  # with paths that hold in every folder
@@ -582,14 +582,14 @@ def transcribe_files(
             yield result
 
 # %% ../nbs/14b_folders.ipynb #c078
-_PATIENCE = 20.0  # seconds that a scheduler and its workers have to answer
-
-
 def _installation(
     options: TranscribeOptions,  # of a run
 ) -> tuple[str, str]:  # version of pianoamt, checksum of the weights
     "What must be the same on all machines."
     return __version__, weights_checksum(options)
+
+# %% ../nbs/14b_folders.ipynb #j31
+_PATIENCE = 20.0  # seconds that a scheduler and its workers have to answer
 
 
 def connect(
@@ -617,6 +617,20 @@ def connect(
     return client
 
 # %% ../nbs/14b_folders.ipynb #c080
+def _cluster_error(
+    outcome: Any,  # what as_completed gives instead of a result: type, error and traceback
+) -> PianoamtError | OSError:  # for the report
+    "Translate what went wrong on a cluster; `SetupError` is raised where the cluster itself is gone."
+    error = outcome[1] if isinstance(outcome, tuple) else outcome
+    if isinstance(error, CancelledError):
+        raise SetupError("the Dask scheduler has gone; what is finished is kept, the same command does the rest")
+    if isinstance(error, (PianoamtError, OSError)):
+        return error
+    if type(error).__name__ == "KilledWorker":
+        return PianoamtError("every worker that took it died; perhaps for want of memory")
+    return PianoamtError(f"the cluster has lost it ({type(error).__name__})")
+
+# %% ../nbs/14b_folders.ipynb #j33
 def run_on_cluster(
     work: Callable[[FileTask], FileResult],  # importable on the workers
     tasks: list[FileTask],  # with paths that hold on all machines
@@ -636,17 +650,3 @@ def run_on_cluster(
                 future.release()  # or Dask would do it again if the worker that remembers the result were lost
         finally:
             client.cancel([future for future in futures if future.key in waiting])
-
-
-def _cluster_error(
-    outcome: Any,  # what as_completed gives instead of a result: type, error and traceback
-) -> PianoamtError | OSError:  # for the report
-    "Translate what went wrong on a cluster; `SetupError` is raised where the cluster itself is gone."
-    error = outcome[1] if isinstance(outcome, tuple) else outcome
-    if isinstance(error, CancelledError):
-        raise SetupError("the Dask scheduler has gone; what is finished is kept, the same command does the rest")
-    if isinstance(error, (PianoamtError, OSError)):
-        return error
-    if type(error).__name__ == "KilledWorker":
-        return PianoamtError("every worker that took it died; perhaps for want of memory")
-    return PianoamtError(f"the cluster has lost it ({type(error).__name__})")
