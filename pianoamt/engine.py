@@ -167,8 +167,10 @@ class TorchEngine(Engine):
         import torch
 
         from pianoamt.hcqt import HCQT
-        from pianoamt.model import has_fast_bfloat16, load_weights
+        from pianoamt.model import has_fast_bfloat16, keep_freed_memory, load_weights
 
+        if self.device == "cpu":
+            keep_freed_memory()
         self.network, self.info = load_weights(find_weights(weights), self.device)
         self.transform = HCQT(self.network.config.hcqt).to(self.device)
         self.windows = Windows(reach=self.transform.reach_frames, batch=1 if self.device == "cpu" else 4)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_sizes', 'ModelConfig', 'config_from_dict', 'InstanceNorm', 'settle',
            'Block', 'make_trunk', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
-           'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'save_weights', 'WeightsError',
-           'load_weights']
+           'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'keep_freed_memory', 'save_weights',
+           'WeightsError', 'load_weights']
 
 # %% ../nbs/07_model.ipynb #c002
+import ctypes
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -309,6 +310,18 @@ def has_fast_bfloat16(
         return torch.cuda.is_bf16_supported()
     probes = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
     return device == "cpu" and any(probe() for probe in probes if probe)
+
+# %% ../nbs/07_model.ipynb #mem2
+_KEEP = {-4: 0, -1: 2**31 - 1, -2: 2**28}  # glibc: map no block on its own; never trim; grow by 256 MB
+
+
+def keep_freed_memory() -> bool:  # whether the C library is glibc and could be told
+    "Let the C library keep what is freed for the next step (mallopt)."
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return all(mallopt(option, value) == 1 for option, value in _KEEP.items())
 
 # %% ../nbs/07_model.ipynb #c036
 FORMAT = "pianoamt-2"

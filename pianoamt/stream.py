@@ -45,7 +45,7 @@ class Lookahead:
 
     hop: int = 32  # frames computed together, a multiple of the network's `lstm_stride`
     sound: int = 16  # frames of sound behind the newest that is transformed
-    context: int = 76  # frames behind the last final one that the LSTMs have heard
+    context: int = 80  # frames behind the last final one that the LSTMs have heard
     lead: int = 192  # frames of silence before the first, in which the LSTMs settle
 
 # %% ../nbs/13c_stream.ipynb #c008

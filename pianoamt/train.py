@@ -7,19 +7,18 @@ __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOI
            'Segment', 'Source', 'gain_between', 'arriving_strength', 'cut_performance', 'RenderedSource', 'Recording',
            'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms',
            'beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig', 'settle_step', 'learning_rate_at',
-           'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator', 'keep_freed_memory',
-           'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers',
-           'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics',
-           'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport',
-           'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal',
-           'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
-           'Trainer', 'open_store', 'read_recipe']
+           'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator', 'keep_buffers', 'TrainingState',
+           'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers', 'load_batches',
+           'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights',
+           'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory',
+           'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
+           'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer',
+           'open_store', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
 import copy
 import csv
-import ctypes
 import json
 import math
 import time
@@ -46,6 +45,7 @@ from pianoamt.model import (
     PianoNet,
     config_from_dict,
     has_fast_bfloat16,
+    keep_freed_memory,
     load_weights,
     save_weights,
     settle,
@@ -439,18 +439,6 @@ def make_accelerator(
         return Accelerator(cpu=cpu, mixed_precision=precision)
     except ValueError as error:
         raise PianoamtError(f"precision {precision}: {str(error).splitlines()[0]}") from error
-
-# %% ../nbs/10_train.ipynb #mem2
-_KEEP = {-4: 0, -1: 2**31 - 1, -2: 2**28}  # glibc: map no block on its own; never trim; grow by 256 MB
-
-
-def keep_freed_memory() -> bool:  # whether the C library is glibc and could be told
-    "Let the C library keep what is freed for the next step (mallopt)."
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return all(mallopt(option, value) == 1 for option, value in _KEEP.items())
 
 # %% ../nbs/10_train.ipynb #ddp1
 def keep_buffers(

@@ -1,0 +1,110 @@
+"""Is a transcription steady? `python tools/steady.py RECORDING… [--hours 3] [--weights tiny]` prints one JSON object.
+
+silence: each recording, and the same with ten seconds of silence in front; the share of notes that return within 5 ms.
+stream: the same share between what a stream finds and what is found offline, in both directions.
+drift: a pattern of strokes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from pianoamt.audio import SAMPLE_RATE, read_audio
+from pianoamt.notes import PEDAL_DTYPE, make_notes
+from pianoamt.sonify import sonify
+from pianoamt.transcription import Transcriber
+
+SILENCE = 10  # seconds
+RATE, BEAT, PATTERN = 44_100, 2, 60  # Hz; seconds between strokes; seconds of the pattern that is repeated
+
+
+def twins(notes, others, tolerance=0.005):
+    """How many notes have a partner of the same pitch whose onset is within 5 ms; no partner serves twice."""
+    count = 0
+    for pitch in np.unique(notes["pitch"]):
+        mine, theirs = (np.sort(table["onset"][table["pitch"] == pitch]) for table in (notes, others))
+        for onset in mine:
+            near = np.flatnonzero(np.abs(theirs - onset) < tolerance)
+            count += len(near[:1])
+            theirs = np.delete(theirs, near[:1])
+    return count
+
+
+def agreement(pairs):
+    """Share of the notes of both sides that have a partner, over all recordings."""
+    return sum(2 * twins(one, other) for one, other in pairs) / max(1, sum(len(a) + len(b) for a, b in pairs))
+
+
+def stream(transcriber, audio):
+    """What a stream finds, fed in blocks of a tenth of a second, and its bound on latency."""
+    live = transcriber.stream()
+    for start in range(0, len(audio), SAMPLE_RATE // 10):
+        live.feed(audio[start : start + SAMPLE_RATE // 10])
+    live.close()
+    return live.notes(), live.latency
+
+
+def drift(transcriber, hours):
+    """Median lag of the last minute against that of the first, and their number of notes."""
+    onsets = np.arange(1, PATTERN, BEAT, dtype=float)
+    pitches = 48 + 5 * np.arange(len(onsets)) % 36
+    notes = make_notes(onsets, onsets + 1, pitches, np.full(len(onsets), 80))
+    pattern = np.concatenate(list(sonify(notes, np.zeros(0, PEDAL_DTYPE))))
+    pattern = np.pad(pattern, (0, PATTERN * SAMPLE_RATE))[: PATTERN * SAMPLE_RATE]
+    pattern = soxr.resample(pattern, SAMPLE_RATE, RATE)
+    times = round(hours * 3600 / PATTERN)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clicks.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="RF64") as file:
+            for _ in range(times):
+                file.write(pattern)
+        notes = transcriber.transcribe(path).notes
+    lags = []
+    for minute in (0, times - 1):
+        for onset, pitch in zip(onsets + PATTERN * minute, pitches, strict=True):
+            found = notes["onset"][(notes["pitch"] == pitch) & (np.abs(notes["onset"] - onset) < 0.1)]
+            lags.append((minute, float(found[0] - onset)) if len(found) else (minute, np.nan))
+    first, last = (np.array([lag for at, lag in lags if at == minute]) for minute in (0, times - 1))
+    return {
+        "hours": hours,
+        "strokes_a_minute": len(onsets),
+        "found_first_and_last": [int(np.isfinite(each).sum()) for each in (first, last)],
+        "drift_ms": round(1000 * float(np.nanmedian(last) - np.nanmedian(first)), 3),
+    }
+
+
+def main():
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recordings", nargs="*", type=Path, help="sound files")
+    parser.add_argument("--hours", type=float, default=0, help="length of the drift test; 0 leaves it out")
+    parser.add_argument("--weights", help="other weights than the bundled ones")
+    parser.add_argument("--no-stream", action="store_true", help="leave the streams out")
+    args = parser.parse_args()
+    transcriber, found = Transcriber(args.weights), {}
+    if args.recordings:
+        sounds = [read_audio(path) for path in args.recordings]
+        offline = [transcriber.transcribe(sound).notes for sound in sounds]
+        delayed = []
+        for sound in sounds:
+            notes = transcriber.transcribe(np.pad(sound, (SILENCE * SAMPLE_RATE, 0))).notes
+            notes["onset"] -= SILENCE
+            delayed.append(notes)
+        found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
+        found["silence"] = round(agreement(list(zip(offline, delayed, strict=True))), 5)
+        if not args.no_stream:
+            live = [stream(transcriber, sound) for sound in sounds]
+            found["stream"] = round(agreement([(a, notes) for a, (notes, _) in zip(offline, live, strict=True)]), 5)
+            found["latency_s"] = round(live[0][1], 3)
+    if args.hours:
+        found["drift"] = drift(transcriber, args.hours)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
