@@ -137,7 +137,7 @@ def searched(
     "What matters: keys that are let go do not where strings ring on."
     return [name for name in TRIED if durations != "pedal" or name != "release_threshold"]
 
-
+# %% ../nbs/13f_thresholds.ipynb #l06
 def own_thresholds(
     decoder: DecoderConfig,  # where the search starts
     names: Sequence[str],  # of what is searched
