@@ -154,7 +154,7 @@ def find_weights(
     bundled = default_weights().with_name(f"{weights}.safetensors") if str(weights).isidentifier() else None
     return bundled if bundled and bundled.is_file() and not Path(weights).is_file() else Path(weights)
 
-
+# %% ../nbs/13a_engine.ipynb #torch1
 class TorchEngine(Engine):
     """Transform and network in PyTorch, on one device."""
 

@@ -487,6 +487,13 @@ def may_have_gpu() -> bool:
     return devices or bool(shutil.which("nvidia-smi")) or (sys.platform == "darwin" and platform.machine() == "arm64")
 
 
+def _runs_on_gpu(
+    device: str,  # auto or cpu
+) -> bool:  # whether PyTorch would take a GPU
+    "Ask PyTorch, but only where it may say yes: it takes seconds to import."
+    return device == "auto" and may_have_gpu() and pick_device() != "cpu"
+
+# %% ../nbs/13b_onnx.ipynb #choose1
 def choose_model(
     weights: str | Path | None = None,  # a .safetensors or .onnx file, "tiny", or None
     device: str = "auto",  # auto, cpu, cuda or mps
@@ -501,13 +508,6 @@ def choose_model(
     if engine == "auto" and (not find_spec("onnxruntime") or (find_spec("torch") and _runs_on_gpu(device))):
         return path
     return exported
-
-
-def _runs_on_gpu(
-    device: str,  # auto or cpu
-) -> bool:  # whether PyTorch would take a GPU
-    "Ask PyTorch, but only where it may say yes: it takes seconds to import."
-    return device == "auto" and may_have_gpu() and pick_device() != "cpu"
 
 # %% ../nbs/13b_onnx.ipynb #which1
 def make_engine(

@@ -53,6 +53,7 @@ from pianoamt.train import (
     train_step,
 )
 
+# %% ../nbs/11_tune.ipynb #types
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from optuna import Study, Trial
@@ -114,7 +115,7 @@ def flatten(
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
 
-
+# %% ../nbs/11_tune.ipynb #fl2
 def require_same(
     folder: Path,  # of the study, for the message
     begun: dict[str, Any],  # the settings it was begun with
@@ -160,7 +161,7 @@ def count_finished(
     "How many trials have told what they can."
     return sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.get_trials(deepcopy=False))
 
-
+# %% ../nbs/11_tune.ipynb #bt1
 def best_trial(
     study: "Study",  # any
 ) -> "FrozenTrial | None":  # None while no trial is complete
@@ -253,7 +254,7 @@ def with_numbers(
     model = replace(config.model, onset_hidden=hidden, note_hidden=hidden) if hidden else config.model
     return replace(config, learning_rate=tried["learning_rate"], model=model)
 
-
+# %% ../nbs/11_tune.ipynb #wn2
 def shorten(
     config: TrainConfig,  # a run
     steps: int,  # that it shall take
@@ -477,7 +478,7 @@ def _new_axes(
 
     return ax if ax is not None else plt.subplots(figsize=(5, 2.6), layout="constrained")[1]
 
-
+# %% ../nbs/11_tune.ipynb #ax2
 def value_name(
     study: "Study",  # any
 ) -> str:  # a label, with the better direction
