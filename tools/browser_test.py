@@ -39,6 +39,7 @@ FLAGS = "headless no-sandbox disable-gpu disable-dev-shm-usage no-first-run disa
 NAME = "Étude & <b>take 2<b>.flac"
 HEAD, LEFT, ROW, TOP = 6, 36, 5, 108  # of roll.js: pixels above and left of the keys, pixels a key, the highest key
 PATIENCE = 300  # s
+PICTURE = 1000, 935  # pixels of the page in the docs, width and height
 PATHS = [
     "/voila/files/app.ipynb",
     "/voila/files/../kernels/pianoamt-app/kernel.json",
@@ -97,7 +98,7 @@ def running_app(command: list[str], home: Path) -> Iterator[tuple[subprocess.Pop
 def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
     """A headless Chromium that saves what it downloads."""
     options = webdriver.ChromeOptions()
-    for flag in [*FLAGS.split(), "window-size=1000,960"]:
+    for flag in [*FLAGS.split(), "window-size=1000,1100"]:
         options.add_argument(f"--{flag}")
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
@@ -219,7 +220,8 @@ def show_off(page: Page, recording: Path, path: str) -> None:
     """Take the picture of the app that the docs show: a note is clicked, the mouse rests elsewhere."""
     page.upload(recording)
     page.wait(lambda: recording.name in page.message() and page.count() > 0)
-    page.driver.execute_script("window.scrollTo(0, 0)")
+    frame = page.driver.execute_script("return [outerWidth - innerWidth, outerHeight - innerHeight]")
+    page.driver.set_window_size(*(size + more for size, more in zip(PICTURE, frame, strict=True)))
     notes = midi(page)
     note = notes[notes["onset"] > 4][0]
     held = page.point((note["onset"] + note["offset"]) / 2, int(note["pitch"]))
@@ -316,7 +318,7 @@ def main() -> int:
             visit(page, port, wanted, sure, large, recording)
             attack(page, port, folder)
             if args.screenshot:
-                show_off(page, shutil.copy(recording, folder / "Clair de lune.flac"), args.screenshot)
+                show_off(page, shutil.copy(recording, folder / "prelude.flac"), args.screenshot)
         check("the app ends when asked to", lambda: process.returncode == 0)
         check("and leaves nothing behind", lambda: not list(home.iterdir()))
     print(f"browser_test: {passed} passed, {len(failed)} failed")
