@@ -7,6 +7,7 @@ line; the last line counts them.
 
 import argparse
 import asyncio
+import functools
 import http.client
 import json
 import os
@@ -82,7 +83,9 @@ def check(name: str, test: Callable[[], object]) -> None:
 def running_app(command: list[str], home: Path) -> Iterator[tuple[subprocess.Popen, int]]:
     """The app, as a user would start it, and the port it says it is at."""
     env = {**os.environ, "TMPDIR": str(home)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    # as on a terminal: what runs in the background of a script is deaf to Ctrl-C, and so would be its children
+    hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=hear)
     try:
         line = process.stdout.readline()
         yield process, int(re.search(r"http://127\.0\.0\.1:(\d+)/", line)[1])
