@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from .audio import read_audio
 from .corpus import MidiPack, load_midi_pack
+from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
 from pianoamt.model import (
@@ -467,7 +468,9 @@ class TrainingState:
         network, given = load_weights(config.start_from) if config.start_from else (PianoNet(config.model), {})
         self.decoder = given.get("decoder")  # thresholds that were found for the weights to start from
         if network.config != config.model:
-            raise PianoamtError(f"{config.start_from}: weights of another network than the recipe's")
+            if not can_grow(network.config, config.model):
+                raise PianoamtError(f"{config.start_from}: weights of another network than the recipe's")
+            network = grow(network, config.model, config.seed)
         for module in network.modules():
             if isinstance(module, InstanceNorm):
                 module.momentum = 1 - (1 - module.momentum) ** self.accelerator.num_processes
