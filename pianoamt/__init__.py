@@ -1,7 +1,11 @@
 """Piano recordings to MIDI with a small harmonic network."""
 
+import os
+
 __version__ = "0.1.0"
 __all__ = ["Transcriber", "Transcription", "transcribe"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads this when it is loaded
 
 
 def __getattr__(name: str) -> object:

@@ -333,7 +333,6 @@ def make_graph(
     return make_model(graph, inputs, [*outputs, tensor_value("pedal", ["batch", "frames"])])
 
 # %% ../nbs/13b_onnx.ipynb #c046
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is loaded
 ONNX_FORMAT = "pianoamt-onnx-1"
 LARGEST_DIFFERENCE = 1e-3  # that probabilities of graph and network may show
 

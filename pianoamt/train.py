@@ -356,7 +356,7 @@ class TrainConfig:
     seed: int = 0
     log_every: int = 10  # steps between rows of the log
     save_seconds: float = 120.0  # between checkpoints
-    start_from: str = ""  # weights to start from, whose normalisation is settled; the default starts from scratch
+    start_from: str = ""  # weights to start from, grown if the model is larger; the default starts from scratch
     validate_on: str = ""  # folder of recordings with their notes that are transcribed and scored on the way
     validate_every: int = 500  # steps between validations
     validate_pieces: int = 10  # of the folder, at the most
@@ -1169,7 +1169,9 @@ def read_recipe(
     "Read a recipe; raises `PianoamtError` in one line for anything it does not know."
     recipe = read_json(path, "not a recipe for training")
     try:
-        train, data = dict(recipe.get("train", {})), dict(recipe.get("data", {}))
+        train, data = dict(recipe.pop("train", {})), dict(recipe.pop("data", {}))
+        if recipe:
+            raise ValueError(f"unknown tables: {', '.join(recipe)}; there are data and train")
         model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
         data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
         place = {"store" if "store" in data else "folder": folder} if folder else {}

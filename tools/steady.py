@@ -1,6 +1,7 @@
 """Is a transcription steady? `python tools/steady.py RECORDING… [--hours 3] [--weights tiny]` prints one JSON object.
 
 silence: each recording, and the same with ten seconds of silence in front; the share of notes that return within 5 ms.
+hiss: the same with ten seconds of faint noise in front, which, unlike silence, moves the network's windows.
 stream: the same share between what a stream finds and what is found offline, in both directions.
 drift: a pattern of strokes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
 """
@@ -16,28 +17,27 @@ import soxr
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.notes import PEDAL_DTYPE, make_notes
+from pianoamt.score import match_notes
 from pianoamt.sonify import sonify
 from pianoamt.transcription import Transcriber
 
-SILENCE = 10  # seconds
+IN_FRONT, HISS = 10, 1e-4  # seconds; amplitude
 RATE, BEAT, PATTERN = 44_100, 2, 60  # Hz; seconds between strokes; seconds of the pattern that is repeated
 
 
-def twins(notes, others, tolerance=0.005):
-    """How many notes have a partner of the same pitch whose onset is within 5 ms; no partner serves twice."""
-    count = 0
-    for pitch in np.unique(notes["pitch"]):
-        mine, theirs = (np.sort(table["onset"][table["pitch"] == pitch]) for table in (notes, others))
-        for onset in mine:
-            near = np.flatnonzero(np.abs(theirs - onset) < tolerance)
-            count += len(near[:1])
-            theirs = np.delete(theirs, near[:1])
-    return count
-
-
 def agreement(pairs):
-    """Share of the notes of both sides that have a partner, over all recordings."""
-    return sum(2 * twins(one, other) for one, other in pairs) / max(1, sum(len(a) + len(b) for a, b in pairs))
+    """Share of the notes of both sides that have a partner of the same pitch within 5 ms, over all recordings."""
+    pairs = list(pairs)
+    matches = sum(2 * len(match_notes(one, other, 0.005)) for one, other in pairs)
+    return round(matches / max(1, sum(len(one) + len(other) for one, other in pairs)), 5)
+
+
+def behind(transcriber, audio, loudness):
+    """What is found in a recording with ten seconds of noise in front, on its own clock."""
+    noise = np.random.default_rng(0).normal(0, loudness, IN_FRONT * SAMPLE_RATE).astype(np.float32)
+    notes = transcriber.transcribe(np.concatenate([noise, audio])).notes
+    notes["onset"] -= IN_FRONT
+    return notes
 
 
 def stream(transcriber, audio):
@@ -90,16 +90,13 @@ def main():
     if args.recordings:
         sounds = [read_audio(path) for path in args.recordings]
         offline = [transcriber.transcribe(sound).notes for sound in sounds]
-        delayed = []
-        for sound in sounds:
-            notes = transcriber.transcribe(np.pad(sound, (SILENCE * SAMPLE_RATE, 0))).notes
-            notes["onset"] -= SILENCE
-            delayed.append(notes)
         found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
-        found["silence"] = round(agreement(list(zip(offline, delayed, strict=True))), 5)
+        for name, loudness in (("silence", 0), ("hiss", HISS)):
+            moved = [behind(transcriber, sound, loudness) for sound in sounds]
+            found[name] = agreement(zip(offline, moved, strict=True))
         if not args.no_stream:
             live = [stream(transcriber, sound) for sound in sounds]
-            found["stream"] = round(agreement([(a, notes) for a, (notes, _) in zip(offline, live, strict=True)]), 5)
+            found["stream"] = agreement((a, notes) for a, (notes, _) in zip(offline, live, strict=True))
             found["latency_s"] = round(live[0][1], 3)
     if args.hours:
         found["drift"] = drift(transcriber, args.hours)
