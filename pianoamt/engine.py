@@ -76,7 +76,7 @@ SILENCE = 1e-5  # amplitude below which there is nothing; the smallest step of 1
 
 def find_sound(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order, of any lengths
-    lead: int = 2,  # frames before the first sound that are kept
+    lead: int = 4,  # frames before the first sound that are kept
 ) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:  # frame at which it begins, from -lead; the blocks from there on
     "Leave out the silence in front of a recording, or put some there if it begins at once."
     held, begin, heard = np.zeros(lead * HOP, np.float32), -lead, 0
