@@ -36,6 +36,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .audio import read_audio
+from .augment import Augmentation, augment, cut_to_direct
 from .corpus import MidiPack, load_midi_pack
 from .grow import can_grow, grow
 from .hcqt import HCQT
@@ -52,16 +53,7 @@ from pianoamt.model import (
     settle,
 )
 from .notes import PEDAL_DTYPE, PianoamtError, atomic_path, check_file, read_csv, read_json, read_tsv, show_path
-from pianoamt.render import (
-    Augmentation,
-    PianoPack,
-    augment,
-    cut_to_direct,
-    draw_voicing,
-    load_pack,
-    render,
-    vary_performance,
-)
+from .render import PianoPack, draw_voicing, load_pack, render, vary_performance
 from .store import FeatureStore, StoreDataset, stack_bins
 from .targets import FRAMES_PER_SECOND, HOP, KEYS, SAMPLE_RATE, Rolls, make_rolls
 
@@ -149,9 +141,10 @@ class RenderedSource:
         seconds, onsets = frames / FRAMES_PER_SECOND, performance.notes["onset"]
         start = rng.uniform(onsets[0] - 1, max(onsets[-1] - seconds / 2, onsets[0])) if len(onsets) else 0.0
         notes, pedal = cut_performance(performance.notes, performance.pedal, start, 1.2 * seconds)
-        notes, pedal = vary_performance(notes, pedal, rng)
+        if self.augmentation.performance == 1 or rng.random() < self.augmentation.performance:
+            notes, pedal = vary_performance(notes, pedal, rng)
         piano = self.pianos[int(rng.integers(len(self.pianos)))]
-        voicing = draw_voicing(rng)
+        voicing = draw_voicing(rng, self.augmentation.detune_cents, self.augmentation.free_strings)
         dry = render(notes, pedal, piano, voicing, seconds=seconds)
         audio = augment(dry, rng, list(self.rooms), self.augmentation)
         rolls = make_rolls(notes, pedal, frames=frames)
@@ -247,6 +240,7 @@ class DataConfig:
     )  # how often each pack of performances is drawn from
     recordings: tuple[str, ...] = ("maps_software",)  # folders of recordings with .tsv notes
     rendered_share: float = 0.75  # of all segments; the rest comes from the recordings
+    augmentation: Augmentation = field(default_factory=Augmentation)  # of what is rendered
     held_out: tuple[str, ...] = ("vcsl_upright1", "AkPnStgb")  # pianos and recordings with these in their names
 
 # %% ../nbs/10_train.ipynb #mat6
@@ -297,7 +291,7 @@ def load_dataset(
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
     pianos = [load_pack(path, read_audio(beside(path))) for path in allowed("pianos/*.json")]
-    rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms)
+    rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
     tables = [path for name in config.recordings for path in allowed(f"{name}/*.tsv")]
     recordings = [Recording((read_audio(beside(path)) * 32767).astype(np.int16), read_tsv(path)) for path in tables]
     if not recordings:
@@ -1174,6 +1168,9 @@ def read_recipe(
             raise ValueError(f"unknown tables: {', '.join(recipe)}; there are data and train")
         model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
         data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
+        if "augmentation" in data:
+            ranges = {name: tuple(v) if isinstance(v, list) else v for name, v in data["augmentation"].items()}
+            data["augmentation"] = Augmentation(**ranges)
         place = {"store" if "store" in data else "folder": folder} if folder else {}
         return TrainConfig(model=model, **train), DataConfig(**(data | place))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

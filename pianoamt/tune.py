@@ -30,11 +30,11 @@ import torch
 from torch import Tensor
 
 from .audio import read_audio
+from .augment import Augmentation
 from .corpus import open_corpus
 from .loss import transcription_loss
 from .model import InstanceNorm
 from .notes import PianoamtError, atomic_path, check_file, show_path
-from .render import Augmentation
 from .store import StoreDataset
 from pianoamt.train import (
     DataConfig,

@@ -10,8 +10,9 @@ import numpy as np
 import soundfile as sf
 
 from pianoamt.audio import write_audio
+from pianoamt.augment import add_room, synthetic_room
 from pianoamt.notes import make_notes, make_pedal, write_midi
-from pianoamt.render import Voicing, add_room, load_pack, render, synthetic_room
+from pianoamt.render import Voicing, load_pack, render
 
 BARS = """
 60 64 67 72 76

@@ -1,0 +1,118 @@
+"""What is each augmentation worth? `python tools/ablation.py --data data` writes results/ablation.json.
+
+A tiny network learns from plain rendered sound: performances as they are, pianos in tune, no room, no noise, one level.
+From its weights several short runs go on, each with one variation added, one with none, one with all. Each is scored on
+the real recordings of DATA/maps_disklavier_dev, at the onset threshold that suits it best, since networks that have
+heard little are sure of little. What is done is kept: a second call goes on where the first one stopped.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pianoamt.audio import read_audio
+from pianoamt.decode import DecoderConfig, decode_notes
+from pianoamt.notes import atomic_path
+from pianoamt.score import read_reference, score_notes
+from pianoamt.targets import concat_rolls
+from pianoamt.transcription import Transcriber
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAIN = {
+    "performance": 0,
+    "detune_cents": 0,
+    "free_strings": 0,
+    "room": 0,
+    "equalise": 0,
+    "noise": 0,
+    "level_db": [-24, -24],
+    "clip": 0,
+    "codec": 0,
+}
+ARMS = {
+    "nothing": [],
+    "transposition, tempo, dynamics": ["performance"],
+    "detuned pianos": ["detune_cents"],
+    "free strings": ["free_strings"],
+    "rooms": ["room"],
+    "equaliser": ["equalise"],
+    "noise": ["noise"],
+    "level": ["level_db"],
+    "clipping and codecs": ["clip", "codec"],
+    "all of them": list(PLAIN),
+}
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+SCORES = ("onset_f1", "onset_f1_20ms_aligned", "offset_f1", "velocity_f1")
+
+
+def write_recipe(path, varied, train):
+    """A recipe: the tiny preset's, rendered sound alone, the variations named in `varied`."""
+    recipe = json.loads((ROOT / "recipes" / "tiny.json").read_text())
+    augmentation = {name: value for name, value in PLAIN.items() if name not in varied}
+    recipe["data"] |= {"recordings": [], "augmentation": augmentation}
+    recipe["train"] |= {"precision": "auto", "save_seconds": 600} | train
+    path.write_text(json.dumps(recipe, indent=1))
+    return path
+
+
+def train(recipe, folder, args):
+    """Train, in several processes; nothing is done where the run has ended already."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(args.processes), "--no-python"]
+    command = ["pianoamt", "train", str(recipe), str(folder), "--data", str(args.data), "--cpu"]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // args.processes))}
+    subprocess.run([sys.executable, *launcher, *command], check=True, env=os.environ | threads)
+    return folder / "weights.safetensors"
+
+
+def score(weights, recordings):
+    """Mean scores over recordings at the best threshold, of all and by microphone."""
+    transcriber, rolls, references = Transcriber(weights, "cpu", DecoderConfig(), "torch"), [], []
+    for path in recordings:
+        rolls.append(concat_rolls(list(transcriber.engine.rolls(iter([read_audio(path)])))))
+        references.append(read_reference(path.with_suffix(".mid"), "pedal"))
+    tables = []
+    for threshold in THRESHOLDS:
+        decoder = replace(transcriber.decoder, onset_threshold=threshold)
+        found = [decode_notes(each, decoder, "pedal", level=True) for each in rolls]
+        scores = [score_notes(reference, notes) for reference, notes in zip(references, found, strict=True)]
+        tables.append((np.mean([each["onset_f1"] for each in scores]), threshold, scores))
+    _, threshold, scores = max(tables, key=lambda table: table[:2])
+    result = {"threshold": threshold} | {name: float(np.mean([s[name] for s in scores])) for name in SCORES}
+    for part in ("Cl", "Am"):
+        chosen = [s["onset_f1"] for s, path in zip(scores, recordings, strict=True) if path.stem.endswith(part)]
+        result[f"onset_f1_{part}"] = float(np.mean(chosen))
+    return result
+
+
+def main():
+    """Train and score every arm that is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="material for training and measuring")
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="for the runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "ablation.json", help="the table")
+    parser.add_argument("--base-steps", type=int, default=900, help="of plain sound")
+    parser.add_argument("--steps", type=int, default=240, help="of each arm")
+    parser.add_argument("--processes", type=int, default=2, help="that share the work")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    recordings = sorted((args.data / "maps_disklavier_dev").glob("*.flac"))
+    base = train(write_recipe(args.folder / "base.json", [], {"steps": args.base_steps}), args.folder / "base", args)
+    short = {"start_from": str(base), "steps": args.steps, "warmup_steps": 20, "ema_decay": 0.98, "seed": 1}
+    arms = {}
+    for number, (name, varied) in enumerate(ARMS.items()):
+        recipe = write_recipe(args.folder / f"arm{number}.json", varied, short)
+        arms[name] = score(train(recipe, args.folder / f"arm{number}", args), recordings)
+        print(name, arms[name], flush=True)
+        with atomic_path(args.out) as temporary:
+            table = {"base_steps": args.base_steps, "steps": args.steps, "arms": arms}
+            temporary.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
