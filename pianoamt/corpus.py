@@ -31,7 +31,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -472,6 +472,24 @@ def _lock(
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+# %% ../nbs/02_corpus.ipynb #hold1
+def _hold(
+    lock: Path,  # a file of its own, made if it is not there
+) -> IO[str]:  # the file, locked for as long as it is open
+    "Lock a file that its last holder may be about to remove; raises `PianoamtError` where somebody holds it."
+    while True:
+        file = open(lock, "a")  # noqa: SIM115 (the caller closes it)
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # not so on disks that know no locks
+                file.close()
+                raise PianoamtError(f"{show_path(lock.parent)}: another run is at work in this folder") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                return file
+        file.close()
+
 # %% ../nbs/02_corpus.ipynb #c054
 @contextlib.contextmanager
 def sole_worker(
@@ -479,13 +497,7 @@ def sole_worker(
 ) -> Iterator[None]:  # nothing
     "Keep a second run out of a folder, and remove the leftovers of a killed one."
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / ".pianoamt.lock"
-    with open(lock, "a") as file:
-        try:
-            _lock(file.fileno())
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # not so on disks that know no locks
-                raise PianoamtError(f"{show_path(folder)}: another run is at work in this folder") from None
+    with _hold(lock := folder / ".pianoamt.lock"):
         try:
             for place, _, names in os.walk(folder):
                 for name in names:

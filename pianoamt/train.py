@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import MidiPack, load_midi_pack
+from .corpus import MidiPack, load_midi_pack, sole_worker
 from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
@@ -1134,14 +1134,14 @@ class Trainer:
         report: Callable[[str], None] | None = None,  # takes a line whenever there is something to say
         watch: Callable[[Progress], None] | None = None,  # called after every step; `report` then gets no rows
     ) -> list[dict[str, float]]:  # the losses of every step taken; nan where it was skipped
-        "Train, logging, saving and judging on the way."
+        "Train, logging, saving and judging on the way; raises `PianoamtError` where another run is at work."
         main, end = self.state.accelerator.is_main_process, min(until or self.config.steps, self.config.steps)
         tell = report if main and report else lambda line: None
-        with explain_out_of_memory(self.config):
+        with sole_worker(self.folder) if main else contextlib.nullcontext(), explain_out_of_memory(self.config):
             if main and report:
                 tell(str(measure_memory(self.state)))
             history = run_steps(self.dataset, self.judge, end, tell, watch if main else None)
-        close_run(self.judge)
+            close_run(self.judge)
         return history
 
 # %% ../nbs/10_train.ipynb #c128
@@ -1169,7 +1169,9 @@ def read_recipe(
         model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
         data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
         if "augmentation" in data:
-            ranges = {name: tuple(v) if isinstance(v, list) else v for name, v in data["augmentation"].items()}
+            ranges: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in data["augmentation"].items()
+            }
             data["augmentation"] = Augmentation(**ranges)
         place = {"store" if "store" in data else "folder": folder} if folder else {}
         return TrainConfig(model=model, **train), DataConfig(**(data | place))
