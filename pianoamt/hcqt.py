@@ -58,7 +58,7 @@ def cqt_kernels(
     rate: float,  # sample rate in Hz
 ) -> npt.NDArray[np.complex128]:  # one kernel a row, centred, shape (bins, odd number of samples)
     "Hann-windowed complex waves scaled so that a sine of amplitude 1 gives magnitude 1."
-    half = int(np.floor(seconds.max() * rate / 2))
+    half = int(np.floor(seconds.max(initial=0) * rate / 2))
     time_s = np.arange(-half, half + 1) / rate
     phase = time_s / seconds[:, None]
     window = np.where(np.abs(phase) < 0.5, 0.5 + 0.5 * np.cos(2 * np.pi * phase), 0.0)
