@@ -159,7 +159,7 @@ class Augmentation:
     """How different the same phrase may come out: the probabilities and ranges of all that is drawn."""
 
     performance: float = 1.0  # probability of another performance of the notes
-    detune_cents: float = 12.0  # standard deviation of the instrument's tuning, of which 30 cents are the most
+    detune_cents: float = 12.0  # standard deviation of the instrument's tuning, never beyond 30 cents
     free_strings: float = 0.8  # probability of strings that sound along
     room: float = 0.7  # probability of a room
     measured_room: float = 0.6  # probability that a room is measured rather than synthetic, where there are any

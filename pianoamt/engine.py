@@ -54,7 +54,7 @@ def cut_windows(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order, of any lengths
     windows: Windows,  # how to cut
 ) -> Iterator[tuple[npt.NDArray[np.float32], int]]:  # samples of one window; how many of its kept frames exist
-    "Cut a stream of audio into overlapping windows, holding no more than one of them."
+    "Cut a stream of audio into overlapping windows, holding one of them and the newest block."
     hop, lead = windows.kept * HOP, (windows.margin + windows.reach) * HOP
     buffer, total, sent = np.zeros(lead, np.float32), 0, 0
     for block in blocks:
@@ -119,7 +119,7 @@ class Engine(ABC):
     def rolls(
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    ) -> Iterator[Rolls]:  # consecutive pieces, each of a few hundred frames
+    ) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
         "Run the network over a stream of audio."
         begin, blocks = find_sound(blocks)
         for start in range(0, begin, self.windows.kept):

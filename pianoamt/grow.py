@@ -48,7 +48,7 @@ def grow_tensor(
     into: Axis | None = None,  # how the second one does
     generator: torch.Generator | None = None,  # of the noise
 ) -> Tensor:  # the larger weight, with the old numbers at `kept`
-    "Copy, stir the new outputs, and let no old output hear a new input."
+    "Copy, stir the new outputs, and let no output hear a new input."
     large = small[torch.from_numpy(out.source)].clone()
     fresh = torch.ones(len(large), dtype=torch.bool)
     fresh[torch.from_numpy(out.kept)] = False

@@ -69,6 +69,8 @@ def _is_sound(
     levels = [(r.tune, r.rms_db, r.pre_ms) for r in pack.regions]
     if not all(type(number) in (int, float) and abs(number) < 1e6 for row in levels for number in row):
         return False
+    if list(pack.layer_lovel) != sorted(pack.layer_lovel):
+        return False
     return 0 < pack.sample_rate < 10**6 and {r.layer for r in pack.regions} == set(layers)
 
 # %% ../nbs/09_render.ipynb #c015
@@ -128,7 +130,8 @@ def play_note(
 ) -> tuple[int, npt.NDArray[np.float32]]:  # first sample in the excerpt, and the sound from there on
     "The part of one note that falls into an excerpt, at its recorded level."
     begin = attack - region.pre_ms * pack.sample_rate / 1000 / ratio
-    end = min(samples, damped + 7 * release, begin + (region.len - 2) / ratio)
+    stroke = pack.audio[region.start : region.start + region.len]
+    end = min(samples, damped + 7 * release, begin + (len(stroke) - 2) / ratio)
     first = max(0, int(np.ceil(begin)))
     if end <= first:
         return 0, np.zeros(0, np.float32)
@@ -136,7 +139,6 @@ def play_note(
     position = (times - begin) * ratio
     whole = position.astype(np.int64)
     part = (position - whole).astype(np.float32)
-    stroke = pack.audio[region.start : region.start + region.len]
     sound = stroke[whole] * (1 - part) + stroke[np.minimum(whole + 1, len(stroke) - 1)] * part
     tail = int(np.searchsorted(times, damped))
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
@@ -177,10 +179,12 @@ def lifted_dampers(
     is_down = np.concatenate([[False], pedal["value"] >= 64, [False]])
     times = np.concatenate([pedal["time"], [np.inf]])
     changes = [times[is_down[1:] & ~is_down[:-1]], times[~is_down[1:] & is_down[:-1]]]
-    downs, lifts = np.clip((np.array(changes) - start) * rate, 0, samples)
+    moments = (np.array(changes) - start) * rate
+    downs, lifts = np.clip(moments, 0, samples).astype(int)
     gates = [np.zeros(samples, np.float32), np.zeros(samples, np.float32)]
-    for number, (down, lift) in enumerate(zip(downs.astype(int), lifts.astype(int), strict=True)):
-        fade = np.exp(-np.arange(min(samples - lift, int(7 * release))) / release)
+    for number, (down, lift, lifted) in enumerate(zip(downs, lifts, moments[1], strict=True)):
+        since = max(0.0, -lifted)  # samples since the dampers fell, where that was before the excerpt
+        fade = np.exp(-(np.arange(min(samples - lift, int(7 * release))) + since) / release)
         gate = gates[number % 2]
         gate[down:lift] = 1
         gate[lift : lift + len(fade)] = np.maximum(gate[lift : lift + len(fade)], fade)
@@ -217,7 +221,8 @@ def render(
     cents, release = key_tuning(voicing), voicing.release_ms * rate / 1000
     layer_db = [pack.layer_db(layer) for layer in range(len(pack.layer_lovel))]
     # the longest stroke of a pack is some ten seconds: what began earlier is silent by now
-    heard = (sounding["onset"] < start + seconds) & (sounding["offset"] > start - 1) & (sounding["onset"] > start - 12)
+    heard = (sounding["onset"] < start + seconds) & (sounding["onset"] > start - 12)
+    heard &= (sounding["offset"] > start - 1) | (sounding["pitch"] > voicing.highest_damper)
     for note in sounding[heard]:
         pitch, velocity = int(note["pitch"]), int(note["velocity"])
         region = pack.nearest(pitch, np.clip(velocity + voicing.layer_jitter * rng.standard_normal(), 1, 127))

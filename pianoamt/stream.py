@@ -44,8 +44,8 @@ class Lookahead:
     """How long a stream waits before it commits itself; in frames of 16 ms."""
 
     hop: int = 32  # frames computed together, a multiple of the network's `lstm_stride`
-    sound: int = 16  # frames of sound behind the newest that is transformed
-    context: int = 80  # frames behind the last final one that the LSTMs have heard
+    sound: int = 16  # frames of sound after the newest that is transformed
+    context: int = 80  # frames after the last final one that the LSTMs have heard
     lead: int = 192  # frames of silence before the first, in which the LSTMs settle
 
 # %% ../nbs/13c_stream.ipynb #c008
