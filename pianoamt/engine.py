@@ -78,7 +78,7 @@ def find_sound(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order, of any lengths
     lead: int = 4,  # frames before the first sound that are kept
 ) -> tuple[int, Iterator[npt.NDArray[np.float32]]]:  # frame at which it begins, from -lead; the blocks from there on
-    "Leave out the silence in front of a recording, or put some there if it begins at once."
+    "Leave out the silence in front of a recording, or put some there where the sound begins at once."
     held, begin, heard = np.zeros(lead * HOP, np.float32), -lead, 0
     for block in blocks:
         held, heard = np.concatenate([held, block]), heard + len(block)
@@ -87,7 +87,7 @@ def find_sound(
         held, begin = held[silent * HOP :], begin + int(silent)
         if len(loud):
             return begin, chain([held], blocks)
-    return begin, iter([held] if heard else [])
+    return heard // HOP + 1 if heard else 0, iter([])  # nothing but silence
 
 # %% ../nbs/13a_engine.ipynb #c011
 COLUMNS = 5 * KEYS + 1  # values an engine gives for every frame
