@@ -334,7 +334,7 @@ def carry_out(
     for result in run.results:
         if result.error:
             say_result(result)
-    if run.tasks or run.count("skipped")[0]:
+    if run.tasks or run.count("skipped")[0] or (run.has_report and run.results and run.out.is_dir()):
         check_folder(run.out)
         if run.tasks and jobs == 1 and not cluster:
             with progress_bar("loading the network", quiet):
@@ -430,10 +430,11 @@ def find_sound(
 ) -> tuple[str, "Microphone | Path"]:  # a name for the result; what to listen to
     "Look for something to listen to."
     from pianoamt.audio import audio_info
+    from pianoamt.corpus import AUDIO_SUFFIXES
     from pianoamt.stream import Microphone
 
     path = as_path(wanted) if wanted else Path()
-    if path.is_file() or path.suffix:
+    if path.is_file() or path.suffix.lower() in AUDIO_SUFFIXES:
         audio_info(path)
         return path.stem, path
     return time.strftime("heard-%Y-%m-%d-%H%M%S"), Microphone(
@@ -495,6 +496,8 @@ def listen(
 
     stem, sound = find_sound(source)
     check_folder(out)
+    if (target := out / f"{stem}.mid").exists():  # a whole transcription is worth more than what was heard of it
+        target = out / time.strftime(f"{stem.replace('%', '%%')}-%Y-%m-%d-%H%M%S.mid")
     rate = sound.sample_rate if isinstance(sound, Microphone) else SAMPLE_RATE
     options = TranscribeOptions(device=device.value, weights=weights, onset_threshold=onset_threshold)
     stream = load_transcriber(options).stream(rate, durations.value)
@@ -505,7 +508,8 @@ def listen(
         with sound if isinstance(sound, Microphone) else contextlib.nullcontext(replay(sound)) as blocks:
             listen_to(stream, blocks, quiet)
     finally:
-        keep_heard(stream, out / f"{stem}.mid", durations.value, quiet)
+        if stream.seconds:
+            keep_heard(stream, target, durations.value, quiet)
     return 0
 
 # %% ../nbs/16_cli.ipynb #c077

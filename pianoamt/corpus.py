@@ -125,6 +125,14 @@ class RenameResult:
     kept: int  # files that were called .mid already
 
 
+def _wanted_names(
+    place: Path,  # a folder
+) -> dict[str, str]:  # for each name in it the one it should have; only plain MIDI files change
+    "What a folder's contents should be called."
+    plain = {name: name[0] != "." and (place / name).is_file() for name in os.listdir(place)}
+    return {name: _midi_name(place / name) if is_plain else name for name, is_plain in plain.items()}
+
+
 def rename(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     dry_run: bool = False,  # only say what would be done
@@ -133,7 +141,7 @@ def rename(
     files = dataset_files(folder, MIDI_SUFFIXES)
     renamed, clashes = [], []
     for place in sorted({file.parent for file in files}):
-        moves, groups = plan_renames({name: _midi_name(place / name) for name in os.listdir(place)})
+        moves, groups = plan_renames(_wanted_names(place))
         clashes += [tuple(place / name for name in group) for group in groups]
         for old, new in sorted(moves.items()):
             if not dry_run:
@@ -490,6 +498,17 @@ def _hold(
                 return file
         file.close()
 
+
+def _is_held(
+    lock: Path,  # an existing lock of a folder
+) -> bool:  # whether somebody is at work there
+    "Try a lock."
+    try:
+        _hold(lock).close()
+    except PianoamtError:
+        return True
+    return False
+
 # %% ../nbs/02_corpus.ipynb #c054
 @contextlib.contextmanager
 def sole_worker(
@@ -499,7 +518,10 @@ def sole_worker(
     folder.mkdir(parents=True, exist_ok=True)
     with _hold(lock := folder / ".pianoamt.lock"):
         try:
-            for place, _, names in os.walk(folder):
+            for place, inner, names in os.walk(folder):
+                if Path(place) != folder and lock.name in names and _is_held(Path(place, lock.name)):
+                    inner.clear()
+                    continue
                 for name in names:
                     if name.startswith(TEMP_PREFIX):
                         Path(place, name).unlink(missing_ok=True)
@@ -543,6 +565,8 @@ def _plan_file(
     elif (target != source or not replace) and (taken > 1 or (replace and os.path.lexists(target))):
         raise PianoamtError(f"{show_path(source)}: another file is called {show_path(target.name)}, or would be")
     seconds = audio_info(source).seconds
+    if not replace and target != source and target.exists() and not _is_resampled(target):
+        raise PianoamtError(f"{show_path(source)}: {show_path(target)} is another file; choose another folder")
     if not replace and target.exists() and abs(_seconds(target) - seconds) < 0.01 and _is_resampled(target):
         return None
     return Resampling(source, target, replace, seconds, size, _expected_size(seconds, target))

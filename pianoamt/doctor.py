@@ -258,7 +258,11 @@ def check_weights(
     path: Path,  # a weights file
 ) -> Finding:  # size, checksum, training
     "Look at one file of weights."
-    again = "pip install --force-reinstall --no-deps pianoamt"
+    folder = Path(str(importlib.resources.files("pianoamt"))) / "weights"
+    if not path.exists() and (folder / f"{path}.safetensors").is_file():  # called by their name
+        path = folder / f"{path}.safetensors"
+    ours = path.resolve().parent == folder.resolve()
+    again = "install pianoamt again, or git checkout pianoamt/weights" if ours else "check the path, or copy it anew"
     try:
         info = read_header(path) if path.suffix == ".safetensors" else {}
         size, digest, wanted = (

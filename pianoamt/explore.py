@@ -86,6 +86,8 @@ def read_edit(
             if note["onset"] < 0 or note["offset"] > seconds + 1:
                 raise PianoamtError("a note must lie within the recording")
             added = tuple(note.tolist()[:4])
+        if not removed and not added:
+            raise PianoamtError("nothing to take out or to put in")
         return Edit(removed or None, added or None)
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         reason = error if isinstance(error, PianoamtError) else "expected numbers"
@@ -726,6 +728,7 @@ class Editor(Tuner):
         "Take the note out that was clicked."
         if self.panel.roll.chosen:
             self.hear({"removed": self.panel.roll.chosen})
+            self.panel.roll.chosen = []
 
     def undo(self) -> None:
         "Take the latest correction back."

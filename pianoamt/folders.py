@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .audio import audio_info
 from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worker
+from .engine import find_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
 from .onnx_engine import choose_model
 from .result import FORMATS, Transcription
@@ -166,7 +167,7 @@ def write_transcription(
     return result, FileResult(audio, "done", result.seconds, taken, len(result.notes), outputs)
 
 # %% ../nbs/14b_folders.ipynb #c029
-_ENDS = {".mid": b"\xff\x2f\x00", ".json": b"}", ".png": b"IEND", ".npz": b"PK\x05\x06"}
+_ENDS = {".mid": b"\xff\x2f\x00", ".midi": b"\xff\x2f\x00", ".json": b"}", ".png": b"IEND", ".npz": b"PK\x05\x06"}
 
 
 def is_complete(
@@ -314,6 +315,8 @@ def weights_checksum(
 ) -> str:  # SHA-256, 64 hexadecimal digits
     "What tells weights apart; PianoamtError where they cannot be read."
     path = choose_model(options.weights, options.device, options.engine)
+    if path.suffix == ".onnx" and path.with_suffix(".safetensors").is_file():  # the same, in both forms
+        path = path.with_suffix(".safetensors")
     return hashlib.sha256(check_file(path).read_bytes()).hexdigest()
 
 # %% ../nbs/14b_folders.ipynb #c050
@@ -376,6 +379,10 @@ def _look_at(
     try:
         if inputs & {os.path.realpath(output) for output in outputs}:
             raise PianoamtError(f"{show_path(task.audio)}: its results would replace a recording; use another --out")
+        place, out = Path(os.path.realpath(task.audio.parent)), os.path.realpath(run.out)
+        for output in outputs if place.is_relative_to(out) else []:
+            if output.suffix.lower() in AUDIO_SUFFIXES and output.exists():
+                raise PianoamtError(f"{show_path(output)}: there already, and perhaps a recording; use another --out")
         return replace(task, seconds=audio_info(task.audio).seconds)
     except (PianoamtError, OSError) as error:
         return _refuse(task.audio, error)
@@ -393,7 +400,7 @@ def _find_all(
     recursive: bool,  # whether to look into subfolders
 ) -> tuple[dict[Path, Sequence[str]], set[Path]]:  # names for each recording's results; those that were named
     "List the recordings of a run, each once, and note what cannot be listed."
-    folders = {path: find_recordings(path, recursive, run.out) for path in run.inputs if path.is_dir()}
+    folders = {path: find_recordings(path, recursive, run.out) for path in run.inputs if os.path.isdir(path)}
     files = {_real_place(path): path for path in run.inputs if path not in folders}
     ladders: dict[Path, Sequence[str]] = {path: _ladder_of_file(path) for path in files.values()}
     for path, ladder in _ladders_of_folders(folders).items():
@@ -520,7 +527,9 @@ def _outcomes(
     work = functools.partial(_do_task, since=disk_time(run.out))
     longest_first = sorted(run.tasks, key=lambda task: -task.seconds)
     if cluster:
-        weights = run.options.weights and Path(os.path.abspath(run.options.weights))
+        weights = run.options.weights
+        if weights and find_weights(weights) == weights:  # not one of the package's own, called by its name
+            weights = Path(os.path.abspath(weights))
         options = replace(run.options, weights=weights)
         originals = {_absolute(task): task for task in longest_first}
         client = connect(cluster, options, run.weights_sha256)

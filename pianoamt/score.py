@@ -300,7 +300,7 @@ def _score_table(
     for column in table.columns[1:]:
         column.justify = "right"
     for stem, piece in scores.pieces.items():
-        table.add_row(Text(stem), *_score_cells(piece))
+        table.add_row(Text(show_path(stem)), *_score_cells(piece))
     table.add_section()
     table.add_row("mean", *_score_cells(scores.mean()))
     limits = scores.intervals()
@@ -321,7 +321,7 @@ class FolderScores(_Scores):
         facts: dict[str, Any] = {"durations": self.durations, "missing": self.missing, "extra": self.extra}
         facts |= {"damaged": self.damaged}
         facts |= {"mean": _no_nan(self.mean()), "interval_95": self.intervals()}
-        facts |= {"pieces": {stem: _no_nan(scores) for stem, scores in self.pieces.items()}}
+        facts |= {"pieces": {show_path(stem): _no_nan(scores) for stem, scores in self.pieces.items()}}
         with atomic_path(path) as temp:
             temp.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -480,7 +480,8 @@ def preprocess(
         lines = _open_manifest(store, config)
         damage = _find_damage(store, lines.values(), store_columns(config))
         result.rebuilt = list(damage.values())
-        lines = {name: line for name, line in lines.items() if name not in damage}
+        gone = {*damage, *(piece.id for piece in corpus.pieces if piece.split == "excluded")}
+        lines = {name: line for name, line in lines.items() if name not in gone}
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))

@@ -300,6 +300,8 @@ class Stream(RunningTranscription):
         durations: str = "key",  # key or pedal
         lookahead: Lookahead | None = None,  # how far to look; the defaults if not given
     ) -> None:
+        if not isinstance(engine, TorchEngine):
+            raise PianoamtError("a stream needs the engine of PyTorch; Transcriber.stream() finds it")
         if not 1_000 <= sample_rate <= 768_000:
             raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
         super().__init__(decoder or saved_decoder(engine.info, "these weights"), durations)

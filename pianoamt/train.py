@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOINT', 'MOST_SKIPS', 'Scores', 'Validate', 'BEST',
            'Segment', 'Source', 'gain_between', 'arriving_strength', 'cut_performance', 'RenderedSource', 'Recording',
-           'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms',
-           'beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig', 'settle_step', 'learning_rate_at',
-           'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator', 'keep_buffers', 'TrainingState',
-           'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers', 'load_batches',
-           'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights',
-           'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory',
-           'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
-           'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer',
-           'open_store', 'read_recipe']
+           'to_int16', 'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances',
+           'load_rooms', 'beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig', 'settle_step',
+           'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator',
+           'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers',
+           'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics',
+           'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport',
+           'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal',
+           'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
+           'Trainer', 'open_store', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import MidiPack, load_midi_pack, sole_worker
+from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, load_midi_pack, sole_worker
 from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
@@ -160,6 +160,13 @@ class Recording:
     notes: npt.NDArray[Any]  # NOTE_DTYPE
     pedal: npt.NDArray[Any] | None = None  # PEDAL_DTYPE; None when nobody wrote it down
 
+
+def to_int16(
+    audio: npt.NDArray[np.float32],  # mono; what lies beyond full scale is cut off
+) -> npt.NDArray[np.int16]:  # the same in half the memory
+    "Samples as 16-bit integers, full scale at 32,768."
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype(np.int16)
+
 # %% ../nbs/10_train.ipynb #rec3
 def play_at_speed(
     recording: Recording,  # whole
@@ -243,6 +250,17 @@ class DataConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)  # of what is rendered
     held_out: tuple[str, ...] = ("vcsl_upright1", "AkPnStgb")  # pianos and recordings with these in their names
 
+    def __post_init__(self) -> None:
+        "Refuse what cannot be drawn from; raises `ValueError`."
+        names = [self.folder, self.store, *self.recordings, *self.held_out, *self.midi_shares]
+        if not all(isinstance(name, str) for name in names) or isinstance(self.recordings, str):
+            raise ValueError("folders, packs and names to hold out are texts, the latter in lists")
+        shares = [self.rendered_share, *self.midi_shares.values()]
+        if not all(isinstance(share, (int, float)) and 0 <= share < math.inf for share in shares) or shares[0] > 1:
+            raise ValueError("shares are numbers from 0 on, rendered_share at most 1")
+        if not sum(shares[1:]) > 0:
+            raise ValueError("midi_shares names no pack to draw from")
+
 # %% ../nbs/10_train.ipynb #mat6
 def load_performances(
     folder: Path,  # holds .npz packs and manifest.csv
@@ -261,7 +279,8 @@ def load_rooms(
     folder: Path,  # holds audio files
 ) -> list[npt.NDArray[np.float32]]:  # impulse responses of up to 2 s, cut to the direct sound
     "Read all impulse responses of a folder."
-    return [cut_to_direct(read_audio(path))[: 2 * SAMPLE_RATE] for path in sorted(folder.glob("*.flac"))]
+    found = dataset_files(folder, AUDIO_SUFFIXES) if folder.is_dir() else []
+    return [cut_to_direct(read_audio(path))[: 2 * SAMPLE_RATE] for path in found]
 
 # %% ../nbs/10_train.ipynb #mat11
 def beside(
@@ -291,9 +310,14 @@ def load_dataset(
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
     pianos = [load_pack(path, read_audio(beside(path))) for path in allowed("pianos/*.json")]
+    if not pianos:
+        raise PianoamtError(f"{show_path(folder / 'pianos')}: no piano that is not held out")
+    for name, (_, usable) in zip(config.midi_shares, performances, strict=True):
+        if not len(usable):
+            raise PianoamtError(f"{show_path(folder / 'midi' / name)}.npz: no performance for training in it")
     rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
     tables = [path for name in config.recordings for path in allowed(f"{name}/*.tsv")]
-    recordings = [Recording((read_audio(beside(path)) * 32767).astype(np.int16), read_tsv(path)) for path in tables]
+    recordings = [Recording(to_int16(read_audio(beside(path))), read_tsv(path)) for path in tables]
     if not recordings:
         return SegmentDataset([rendered], [1.0], frames, seed)
     shares = [config.rendered_share, 1 - config.rendered_share]
@@ -1167,7 +1191,10 @@ def read_recipe(
         if recipe:
             raise ValueError(f"unknown tables: {', '.join(recipe)}; there are data and train")
         model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
-        data |= {name: tuple(data[name]) for name in ("recordings", "held_out") if name in data}
+        for name in {"recordings", "held_out"} & set(data):
+            if not isinstance(data[name], list):
+                raise ValueError(f"{name}: expected a list of names in brackets")
+            data[name] = tuple(data[name])
         if "augmentation" in data:
             ranges: dict[str, Any] = {
                 name: tuple(v) if isinstance(v, list) else v for name, v in data["augmentation"].items()

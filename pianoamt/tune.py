@@ -34,7 +34,7 @@ from .augment import Augmentation
 from .corpus import open_corpus
 from .loss import transcription_loss
 from .model import InstanceNorm
-from .notes import PianoamtError, atomic_path, check_file, show_path
+from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from .store import StoreDataset
 from pianoamt.train import (
     DataConfig,
@@ -50,6 +50,7 @@ from pianoamt.train import (
     open_store,
     read_recipe,
     settle_step,
+    to_int16,
     train_step,
 )
 
@@ -271,8 +272,9 @@ def load_recordings(
     for piece in open_corpus(folder).pieces:
         if piece.audio and piece.midi:
             played = piece.performance()
-            audio = (read_audio(piece.audio) * 32767).astype(np.int16)
-            recordings.append(Recording(audio, played.notes, played.pedal if piece.has_pedal else None))
+            recordings.append(
+                Recording(to_int16(read_audio(piece.audio)), played.notes, played.pedal if piece.has_pedal else None)
+            )
     if not recordings:
         raise PianoamtError(f"{show_path(folder)}: no recording here has a MIDI file of the same name")
     return recordings
@@ -465,7 +467,7 @@ def tune_recipe(
     study = open_study(folder, settings, pruner=pruner, seed=seed)
     if own := own_numbers(config, space):
         study.enqueue_trial(own, skip_if_exists=True)
-    keep = partial(write_best, study, json.loads(Path(recipe).read_text("utf-8")), config, folder / "best.json")
+    keep = partial(write_best, study, read_json(recipe, "not a recipe for training"), config, folder / "best.json")
     run_study(study, TrainingObjective(config, space, dataset, questions, cpu), n_trials, keep, report)
     return study
 

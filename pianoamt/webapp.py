@@ -9,6 +9,7 @@ __all__ = ['KERNEL', 'MOST_VISITORS', 'app_notebook', 'write_app', 'admit', 'voi
 import contextlib
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .engine import find_weights
 from .explore import Limits
 from .notes import TEMP_PREFIX, PianoamtError, check_file
 
@@ -29,9 +31,11 @@ def app_notebook(
     device: str = "auto",  # auto, cpu, cuda or mps
     limits: Limits | None = None,  # what a visitor may ask for; the usual ones if not given
 ) -> dict[str, Any]:  # a notebook, ready for `json.dump`
-    "The explorer as a notebook of one cell."
-    path = str(Path(weights).resolve()) if weights else None
-    call = f"Explorer(weights={path!r}, device={device!r}, limits={limits or Limits()!r})"
+    "The explorer as a notebook of one cell; raises `PianoamtError` for limits without end."
+    path, limits = str(find_weights(weights).resolve()) if weights else None, limits or Limits()
+    if not all(math.isfinite(limit) for limit in (limits.megabytes, limits.minutes)):
+        raise PianoamtError("the limits of the app must be finite numbers; a large one will do")
+    call = f"Explorer(weights={path!r}, device={device!r}, limits={limits!r})"
     source = f"from pianoamt.explore import Explorer, Limits\n\n{call}"
     cell: dict[str, Any] = {
         "cell_type": "code",
@@ -137,7 +141,7 @@ def prepare_app(
     except ImportError:
         raise PianoamtError('the web app needs a few more packages: pip install "pianoamt[app]"') from None
     if weights:
-        check_file(weights)
+        check_file(find_weights(weights))
     port = choose_port(port)
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
         page = write_app(Path(folder), app_notebook(weights, device, limits))
