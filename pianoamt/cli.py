@@ -656,13 +656,14 @@ def check(
     "List what is missing, broken or doubtful in a dataset."
     from pianoamt.corpus import check as check_corpus
     from pianoamt.corpus import open_corpus
+    from pianoamt.notes import show_path
 
     corpus = open_corpus(folder, layout.value)
     with progress_bar("checking", quiet) as report:
         result = check_corpus(corpus, jobs, quick, report)
     for kind, problems in (("", result.problems), ("hint, ", result.hints)):
         for problem in problems:
-            typer.echo(f"{kind}{problem.kind}: {problem.message}")
+            typer.echo(show_path(f"{kind}{problem.kind}: {problem.message}"))
     splits = ", ".join(f"{count} {name}" for name, (count, _) in corpus.hours().items())
     found = f"problems: {len(result.problems)}, hints: {len(result.hints)}"
     typer.echo(f"{corpus.layout}: {splits}; {show_hours(result.seconds)} of sound; {found}")
