@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from .audio import SAMPLE_RATE, AudioError, audio_info, read_blocks
+from .audio import SAMPLE_RATE, AudioError, audio_info, native_name, read_blocks
 from pianoamt.notes import (
     NOTE_DTYPE,
     PEDAL_DTYPE,
@@ -311,13 +311,6 @@ def run_jobs(
 _WIDE = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than the 16 bits that are kept
 
 
-def _name(
-    path: Path,  # of a sound file
-) -> bytes | Path:  # for libsndfile; bytes hold every name that a POSIX system allows
-    "A name that need not be text."
-    return os.fsencode(path) if os.name == "posix" else path
-
-
 def _is_resampled(
     path: Path,  # a sound file
 ) -> bool:  # True: 16 kHz, mono, and no wider than 16 bits
@@ -325,7 +318,9 @@ def _is_resampled(
     info = audio_info(path)
     if (info.sample_rate, info.channels) != (SAMPLE_RATE, 1):
         return False
-    return path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(_name(path)).subtype not in _WIDE
+    return (
+        path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(native_name(path)).subtype not in _WIDE
+    )
 
 # %% ../nbs/02_corpus.ipynb #c040
 _LOUDEST = 1.5  # of full scale: beyond it clipping would be heard
@@ -339,7 +334,7 @@ def _write_16_bit(
 ) -> tuple[int, int]:  # samples written, and their checksum
     "Write sound block by block."
     samples = check = 0
-    with sf.SoundFile(_name(path), "w", SAMPLE_RATE, 1, "PCM_16", format=kind) as sound:
+    with sf.SoundFile(native_name(path), "w", SAMPLE_RATE, 1, "PCM_16", format=kind) as sound:
         for name, text in tags.items():
             setattr(sound, name, text)
         for block in blocks:
@@ -356,7 +351,7 @@ def _read_16_bit(
 ) -> tuple[int, int]:  # the samples it holds, and their checksum
     "Read a file back."
     samples = check = 0
-    with sf.SoundFile(_name(path)) as sound:
+    with sf.SoundFile(native_name(path)) as sound:
         while len(block := sound.read(2**18, dtype="int16")):
             samples, check = samples + len(block), zlib.crc32(block.astype("<i2").tobytes(), check)
     return samples, check
@@ -406,7 +401,7 @@ def _comes_from(
 ) -> bool:  # whether the one was made from the other
     "Tell a half-finished replacement from a clash of names."
     try:
-        with sf.SoundFile(_name(target)) as sound:
+        with sf.SoundFile(native_name(target)) as sound:
             return sound.comment.endswith(_origin(source))
     except (sf.SoundFileError, OSError):
         return False
@@ -421,7 +416,7 @@ def _tags(
 ) -> dict[str, str]:  # what the new file shall say about itself
     "Carry over what a recording says about itself, and where it comes from."
     try:
-        with sf.SoundFile(_name(source)) as sound:
+        with sf.SoundFile(native_name(source)) as sound:
             found = sound.copy_metadata()
     except (sf.SoundFileError, OSError):
         found = {}  # a format that libsndfile does not read
