@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal
+from scipy import fft, signal
 
 # %% ../nbs/09b_augment.ipynb #c031
 def cut_to_direct(
@@ -28,7 +28,7 @@ def synthetic_room(
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # an impulse response of up to 1.2 s, direct sound first
-    "A room that never was: a direct sound, then noise that decays, the high pitches sooner."
+    "A room that never was: a direct sound, a few echoes, then noise that decays, the high pitches sooner."
     decay, wet = rng.uniform(0.15, 1.2), 10 ** (rng.uniform(-30, -12) / 20)
     time_s = np.arange(int(decay * rate)) / rate
     noise = rng.standard_normal(len(time_s)) * np.exp(-6.9 * time_s / decay)
@@ -36,6 +36,9 @@ def synthetic_room(
     mix = np.clip(time_s / decay * 2, 0, 1)
     response = wet * ((1 - mix) * noise + mix * dull)
     response[: int(0.002 * rate)] = 0
+    echoes = rng.integers(0, 9)  # within 40 ms
+    late = rng.integers(rate // 2000, rate // 25, echoes)
+    np.add.at(response, late, rng.uniform(-0.7, 0.7, echoes) * np.exp(-late / (0.02 * rate)))
     response[0] = 1
     return response.astype(np.float32)
 
@@ -54,15 +57,15 @@ def equalise(
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # same length
-    "A random tilt of up to 2 dB an octave and up to three peaks or dips of up to 8 dB, linear phase."
+    "A random tilt of up to 2 dB an octave and up to five peaks or dips of up to 10 dB, linear phase."
     frequency = np.fft.rfftfreq(512, 1 / rate)
     octaves = np.log2(np.maximum(frequency, 30) / 1000)
     gain_db = rng.uniform(-2, 2) * octaves
-    for _ in range(rng.integers(0, 4)):
-        centre, width = rng.uniform(-4, 3), rng.uniform(0.3, 1.5)
-        gain_db = gain_db + rng.uniform(-8, 8) * np.exp(-(((octaves - centre) / width) ** 2))
+    for _ in range(rng.integers(0, 6)):
+        centre, width = rng.uniform(-4, 3), np.exp(rng.uniform(np.log(0.15), np.log(1.5)))
+        gain_db = gain_db + rng.uniform(-10, 10) * np.exp(-(((octaves - centre) / width) ** 2))
     taps = np.fft.fftshift(np.fft.irfft(10 ** (gain_db / 20))) * np.hanning(512)
-    return signal.oaconvolve(audio, taps, mode="same").astype(np.float32)
+    return signal.oaconvolve(audio, taps.astype(np.float32), mode="same")
 
 # %% ../nbs/09b_augment.ipynb #lvl1
 def measure_level(
@@ -77,10 +80,10 @@ def coloured_noise(
     rng: np.random.Generator,  # source of randomness
 ) -> npt.NDArray[np.float32]:  # root mean square 1
     "Noise whose power falls by 0 to 6 dB an octave: white to brown."
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    spectrum *= np.maximum(np.arange(len(spectrum)), 10.0) ** -rng.uniform(0, 1)
-    noise = np.fft.irfft(spectrum, samples)
-    return (noise / max(float(np.sqrt((noise**2).mean())), 1e-9)).astype(np.float32)
+    spectrum = fft.rfft(rng.standard_normal(samples, np.float32))
+    spectrum *= np.maximum(np.arange(len(spectrum), dtype=np.float32), 10) ** np.float32(-rng.uniform(0, 1))
+    noise = fft.irfft(spectrum, samples)
+    return noise / np.float32(max(float(np.sqrt((noise**2).mean())), 1e-9))
 
 # %% ../nbs/09b_augment.ipynb #c051
 @dataclass(frozen=True)

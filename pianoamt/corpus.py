@@ -12,6 +12,7 @@ __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAY
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
 import errno
+import filecmp
 import functools
 import hashlib
 import multiprocessing
@@ -662,10 +663,14 @@ def _copy_companions(
     folder: Path,  # a dataset
     to: Path,  # its copy
 ) -> None:
-    "Copy notes and metadata, so that the copy is a whole dataset."
-    for source in dataset_files(folder, (*MIDI_SUFFIXES, ".csv", ".json", ".tsv", ".txt", ".md", "")):
-        target = to / source.relative_to(folder)
-        if not target.exists() or target.stat().st_size != source.stat().st_size:
+    "Copy notes and metadata, so that the copy is a whole dataset; raises `PianoamtError` where others are there."
+    sources = dataset_files(folder, (*MIDI_SUFFIXES, ".csv", ".json", ".tsv", ".txt", ".md", ""))
+    targets = [to / source.relative_to(folder) for source in sources]
+    for source, target in zip(sources, targets, strict=True):
+        if target.exists() and not filecmp.cmp(source, target, shallow=False):
+            raise PianoamtError(f"{show_path(target)}: differs from {show_path(source)}; choose another folder")
+    for source, target in zip(sources, targets, strict=True):
+        if not target.exists():
             with atomic_path(target) as temp:
                 shutil.copyfile(source, temp)
 

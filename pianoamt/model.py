@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_sizes', 'ModelConfig', 'config_from_dict', 'InstanceNorm', 'settle',
-           'Block', 'make_trunk', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
+           'Block', 'make_trunk', 'run_lstm', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
            'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'keep_freed_memory', 'save_weights',
            'WeightsError', 'load_weights']
 
@@ -161,6 +161,17 @@ def make_trunk(
         layers.add_module(f"time{index}", Block(convolution, width, residual=True))
     return layers
 
+# %% ../nbs/07_model.ipynb #gpu4
+def run_lstm(
+    lstm: nn.LSTM,  # takes batches first
+    sequences: Tensor,  # shape (batch, steps, inputs)
+) -> Tensor:  # its states, shape (batch, steps, 2 * hidden)
+    "Run an LSTM; on a GPU in float32, since autocast would take float16 there."
+    if not sequences.is_cuda:
+        return lstm(sequences)[0]
+    with torch.autocast("cuda", enabled=False):
+        return lstm(sequences.float())[0]
+
 # %% ../nbs/07_model.ipynb #c018
 class FGLSTM(nn.Module):
     """The same bidirectional LSTM along time at every key, with a linear layer to `outputs` values a frame."""
@@ -185,7 +196,7 @@ class FGLSTM(nn.Module):
         "Run along time at every key."
         batch, channels, frames, keys = picture.shape
         sequences = picture.permute(0, 3, 2, 1).reshape(batch * keys, frames // self.stride, self.stride * channels)
-        states = self.lstm(sequences)[0]
+        states = run_lstm(self.lstm, sequences)
         values = self.direct(sequences.reshape(batch, keys, frames, channels))
         values = values + self.recurrent(states).reshape(batch, keys, frames, self.outputs)
         return values.permute(0, 3, 2, 1), states.unflatten(0, (batch, keys))
@@ -230,7 +241,7 @@ class PedalHead(nn.Module):
     ) -> Tensor:  # logits, shape (batch, steps * stride)
         "Summarise the keyboard, then run along time."
         summary = torch.cat([states.mean(dim=1), states.amax(dim=1)], dim=-1)
-        return self.out(self.lstm(summary)[0]).flatten(1)
+        return self.out(run_lstm(self.lstm, summary)).flatten(1)
 
 # %% ../nbs/07_model.ipynb #c024
 PER_KEY_HEADS = ("onset", "frame", "offset", "release", "velocity")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Region', 'PianoPack', 'load_pack', 'Voicing', 'key_tuning', 'play_note', 'free_strings', 'lifted_dampers',
-           'sound_along', 'render', 'vary_performance', 'draw_voicing']
+           'sound_along', 'render', 'strike_again', 'vary_performance', 'draw_voicing']
 
 # %% ../nbs/09_render.ipynb #c002
 from dataclasses import dataclass
@@ -137,9 +137,10 @@ def play_note(
         return 0, np.zeros(0, np.float32)
     times = np.arange(first, int(end))
     position = (times - begin) * ratio
-    whole = position.astype(np.int64)
+    whole = position.astype(np.int32)
     part = (position - whole).astype(np.float32)
-    sound = stroke[whole] * (1 - part) + stroke[np.minimum(whole + 1, len(stroke) - 1)] * part
+    here, next_ = stroke.take(whole), stroke.take(whole + 1, mode="clip")
+    sound = here + (next_ - here) * part
     tail = int(np.searchsorted(times, damped))
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
     return first, sound
@@ -238,6 +239,26 @@ def render(
     gates = lifted_dampers(pedal, start, len(out), rate, release)
     return sound_along(out, gates, free_strings(voicing, rate), voicing.free_strings_db)
 
+# %% ../nbs/09_render.ipynb #rep1
+def strike_again(
+    notes: npt.NDArray,  # key-down notes, NOTE_DTYPE
+    rng: np.random.Generator,  # source of randomness
+    share: float = 0.3,  # of the notes longer than 0.15 s that are broken up, 0 to 1
+) -> npt.NDArray:  # sorted by onset
+    "Break some of the longer notes into fast repetitions, 60 to 180 ms apart."
+    length, period = notes["offset"] - notes["onset"], rng.uniform(0.06, 0.18, len(notes))
+    chosen = (length > 0.15) & (rng.random(len(notes)) < share)
+    counts = np.where(chosen, np.clip(length / period, 1, 12).astype(int), 1)
+    strokes = np.repeat(notes, counts)
+    number = np.arange(len(strokes)) - np.repeat(counts.cumsum() - counts, counts)
+    is_one_of_many, period = np.repeat(counts > 1, counts), np.repeat(period, counts)
+    strokes["onset"] += number * period
+    held = np.minimum(period * rng.uniform(0.4, 0.95, len(strokes)), strokes["offset"] - strokes["onset"])
+    strokes["offset"] = np.where(is_one_of_many, strokes["onset"] + held, strokes["offset"])
+    softer = strokes["velocity"] * np.where(number > 0, rng.uniform(0.7, 1.1, len(strokes)), 1)
+    strokes["velocity"] = np.clip(np.round(softer), 1, 127)
+    return strokes[np.argsort(strokes["onset"], kind="stable")]
+
 # %% ../nbs/09_render.ipynb #c072
 def vary_performance(
     notes: npt.NDArray,  # key-down notes of an excerpt, NOTE_DTYPE
@@ -246,8 +267,9 @@ def vary_performance(
     transpose: int = 5,  # semitones up or down at the most
     tempo: float = 0.15,  # relative change of speed at the most, 0.15 is 15 %
     no_pedal: float = 0.1,  # probability of a performance without pedal, 0 to 1
+    repetitions: float = 0.15,  # probability of a performance with notes that are struck again and again, 0 to 1
 ) -> tuple[npt.NDArray, npt.NDArray]:  # new notes and pedal
-    "Transpose, change tempo and dynamics, now and then leave out the pedal."
+    "Transpose, change tempo and dynamics, now and then repeat notes or leave out the pedal."
     notes, pedal = notes.copy(), pedal.copy()
     notes["pitch"] += rng.integers(-transpose, transpose + 1)
     notes = notes[(notes["pitch"] >= 21) & (notes["pitch"] <= 108)]
@@ -255,7 +277,9 @@ def vary_performance(
     for table, names in ((notes, ("onset", "offset")), (pedal, ("time",))):
         for name in names:
             table[name] *= pace
-    curve = 127 * (notes["velocity"] / 127) ** rng.uniform(0.8, 1.25) * rng.uniform(0.8, 1.1)
+    if rng.random() < repetitions:
+        notes = strike_again(notes, rng)
+    curve = 127 * (notes["velocity"] / 127) ** np.exp(rng.uniform(-0.25, 0.4)) * rng.uniform(0.8, 1.1)
     notes["velocity"] = np.clip(np.round(curve), 1, 127)
     return notes, pedal[:0] if rng.random() < no_pedal else pedal
 

@@ -414,14 +414,16 @@ def _unchanged(
     piece: Piece,  # of the corpus
     stored: StoredPiece | None,  # its line, if it has one
 ) -> bool:  # whether the line is still true
-    "Tell whether a piece is what it was when it was stored; a piece whose sources are gone is."
+    "Tell whether a piece is what it was when it was stored; one that is there by half, or not at all, is."
     if stored is None:
         return False
     try:
-        same = (piece.split, piece.has_pedal) == (stored.split, stored.has_pedal)
-        return same and _stamp(piece) == stored.sources
+        stamp = _stamp(piece)
     except OSError:
-        return False
+        return True
+    is_whole = None not in (piece.audio, piece.midi)
+    same = (piece.split, piece.has_pedal, stamp) == (stored.split, stored.has_pedal, stored.sources)
+    return same or not is_whole
 
 # %% ../nbs/05_store.ipynb #c042
 @dataclass

@@ -6,14 +6,14 @@
 __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOINT', 'MOST_SKIPS', 'Scores', 'Validate', 'BEST',
            'Segment', 'Source', 'gain_between', 'arriving_strength', 'cut_performance', 'RenderedSource', 'Recording',
            'to_int16', 'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances',
-           'load_rooms', 'beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig', 'settle_step',
-           'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator',
-           'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run', 'segment_numbers',
-           'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics',
-           'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport',
-           'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal',
-           'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
-           'Trainer', 'open_store', 'read_recipe']
+           'load_rooms', 'beside', 'read_beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig',
+           'settle_step', 'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision',
+           'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run',
+           'segment_numbers', 'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward',
+           'share_statistics', 'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations',
+           'MemoryReport', 'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log',
+           'open_board', 'Journal', 'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step',
+           'run_steps', 'close_run', 'Trainer', 'open_store', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -24,6 +24,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -37,7 +38,7 @@ from torch import Tensor, nn
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, load_midi_pack, sole_worker
+from .corpus import AUDIO_SUFFIXES, MidiPack, count_cores, dataset_files, load_midi_pack, sole_worker
 from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
@@ -293,6 +294,14 @@ def beside(
             return audio
     raise PianoamtError(f"{path}: no audio beside it (looked for {', '.join(p.suffix for p in found)})")
 
+# %% ../nbs/10_train.ipynb #mat14
+def read_beside(
+    tables: Sequence[Path],  # of pianos or of notes
+) -> list[npt.NDArray[np.float32]]:  # the sound of each, mono at 16 kHz
+    "Read the sounds that belong to many tables, on all cores."
+    with ThreadPoolExecutor(count_cores()) as pool:  # libsndfile lets other threads run while it decodes
+        return list(pool.map(lambda table: read_audio(beside(table)), tables))
+
 # %% ../nbs/10_train.ipynb #c022
 def load_dataset(
     config: DataConfig,  # where and what
@@ -309,7 +318,8 @@ def load_dataset(
 
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
-    pianos = [load_pack(path, read_audio(beside(path))) for path in allowed("pianos/*.json")]
+    tables = allowed("pianos/*.json")
+    pianos = [load_pack(*found) for found in zip(tables, read_beside(tables), strict=True)]
     if not pianos:
         raise PianoamtError(f"{show_path(folder / 'pianos')}: no piano that is not held out")
     for name, (_, usable) in zip(config.midi_shares, performances, strict=True):
@@ -317,7 +327,8 @@ def load_dataset(
             raise PianoamtError(f"{show_path(folder / 'midi' / name)}.npz: no performance for training in it")
     rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
     tables = [path for name in config.recordings for path in allowed(f"{name}/*.tsv")]
-    recordings = [Recording(to_int16(read_audio(beside(path))), read_tsv(path)) for path in tables]
+    sounds = zip(read_beside(tables), map(read_tsv, tables), strict=True)
+    recordings = [Recording(to_int16(sound), notes) for sound, notes in sounds]
     if not recordings:
         return SegmentDataset([rendered], [1.0], frames, seed)
     shares = [config.rendered_share, 1 - config.rendered_share]
@@ -591,8 +602,10 @@ def load_batches(
     "Draw the segments of this process, `config.workers` of them at a time."
     accelerator, config = state.accelerator, state.config
     numbers = segment_numbers(config, state.step, accelerator.num_processes, accelerator.process_index)
-    for batch in torch.utils.data.DataLoader(dataset, batch_sampler=numbers, num_workers=config.workers):
-        yield {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+    on_gpu = accelerator.device.type == "cuda"  # which takes from pinned memory while it computes
+    loader = torch.utils.data.DataLoader(dataset, batch_sampler=numbers, num_workers=config.workers, pin_memory=on_gpu)
+    for batch in loader:
+        yield {name: tensor.to(accelerator.device, non_blocking=on_gpu) for name, tensor in batch.items()}
 
 # %% ../nbs/10_train.ipynb #c056
 def compute_features(

@@ -12,6 +12,7 @@ __all__ = ['AS_RECORDED', 'BESIDE', 'import_optuna', 'open_storage', 'flatten', 
 # %% ../nbs/11_tune.ipynb #c002
 import contextlib
 import copy
+import hashlib
 import json
 import math
 import os
@@ -434,11 +435,13 @@ def study_settings(
     config: TrainConfig,  # the recipe's run
     material: DataConfig,  # its data
     space: SearchSpace,  # what is searched
-    held_out: str | Path | None,  # recordings to be judged on
+    questions: Sequence[dict[str, Tensor]],  # batches that trials are judged on
 ) -> dict[str, Any]:  # what must be the same for all trials
     "What makes trials comparable."
     data = {name: value for name, value in asdict(material).items() if name not in ("folder", "store")}
-    kinds = {"kind": "training", "from_store": bool(material.store), "held_out": bool(held_out)}
+    struck = b"".join((batch["onset"] > 0).cpu().numpy().tobytes() for batch in questions)
+    judged_on = hashlib.sha256(struck).hexdigest()[:16]
+    kinds = {"kind": "training", "from_store": bool(material.store), "judged_on": judged_on}
     train = {name: value for name, value in asdict(shorten(config, space.steps)).items() if name not in BESIDE}
     return {**kinds, "train": train, "data": data, "search": asdict(space)}
 
@@ -463,7 +466,7 @@ def tune_recipe(
         else load_dataset(material, config.segment_frames, config.seed)
     )
     questions = draw_batches(held_out_segments(dataset, config, held_out), space.segments, config.batch_size)
-    pruner, settings = optuna.pruners.MedianPruner(4), study_settings(config, material, space, held_out)
+    pruner, settings = optuna.pruners.MedianPruner(4), study_settings(config, material, space, questions)
     study = open_study(folder, settings, pruner=pruner, seed=seed)
     if own := own_numbers(config, space):
         study.enqueue_trial(own, skip_if_exists=True)
