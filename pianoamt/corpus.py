@@ -662,17 +662,23 @@ def _finish_file(
 def _copy_companions(
     folder: Path,  # a dataset
     to: Path,  # its copy
-) -> None:
+) -> list[str]:  # a line for each that cannot be copied
     "Copy notes and metadata, so that the copy is a whole dataset; raises `PianoamtError` where others are there."
+    failures: list[str] = []
     sources = dataset_files(folder, (*MIDI_SUFFIXES, ".csv", ".json", ".tsv", ".txt", ".md", ""))
-    targets = [to / source.relative_to(folder) for source in sources]
-    for source, target in zip(sources, targets, strict=True):
+    for source in sources:
+        target = to / source.relative_to(folder)
+        try:
+            check_file(source)
+        except PianoamtError as error:  # a device or a pipe has no end
+            failures.append(str(error))
+            continue
         if target.exists() and not filecmp.cmp(source, target, shallow=False):
             raise PianoamtError(f"{show_path(target)}: differs from {show_path(source)}; choose another folder")
-    for source, target in zip(sources, targets, strict=True):
         if not target.exists():
             with atomic_path(target) as temp:
                 shutil.copyfile(source, temp)
+    return failures
 
 # %% ../nbs/02_corpus.ipynb #c063
 def resample(
@@ -693,9 +699,9 @@ def resample(
         raise PianoamtError(f"{show_path(root)}: there is no such folder")
     files = []
     with sole_worker(copy or root):
-        if copy:
-            _copy_companions(root, copy)
+        uncopied = _copy_companions(root, copy) if copy else []
         tasks, done, failures = _plan_folder(root, copy)
+        failures += uncopied
         tasks.sort(key=lambda task: -task.seconds)
         weights = [task.seconds for task in tasks]
         for task, outcome in work_through(_finish_file, tasks, weights, choose_jobs(jobs, sum(weights)), progress):
