@@ -116,6 +116,14 @@ def _move(
         raise FileExistsError(errno.EEXIST, "another file bears this name", str(new))
     os.rename(old, new)
 
+# %% ../nbs/02_corpus.ipynb #ren1
+def _wanted_names(
+    place: Path,  # a folder
+) -> dict[str, str]:  # for each name in it the one it should have; only plain MIDI files change
+    "What a folder's contents should be called."
+    plain = {name: name[0] != "." and (place / name).is_file() for name in os.listdir(place)}
+    return {name: _midi_name(place / name) if is_plain else name for name, is_plain in plain.items()}
+
 # %% ../nbs/02_corpus.ipynb #c015
 @dataclass(frozen=True)
 class RenameResult:
@@ -124,14 +132,6 @@ class RenameResult:
     renamed: tuple[tuple[Path, Path], ...]  # old and new path of each
     clashes: tuple[tuple[Path, ...], ...]  # groups of files that would share a name; none of them was touched
     kept: int  # files that were called .mid already
-
-
-def _wanted_names(
-    place: Path,  # a folder
-) -> dict[str, str]:  # for each name in it the one it should have; only plain MIDI files change
-    "What a folder's contents should be called."
-    plain = {name: name[0] != "." and (place / name).is_file() for name in os.listdir(place)}
-    return {name: _midi_name(place / name) if is_plain else name for name, is_plain in plain.items()}
 
 
 def rename(

@@ -335,7 +335,7 @@ def read_json(
     "Read a JSON file; the error of one line says why it cannot be."
     return _read_table(json.loads, path, claim, error)
 
-
+# %% ../nbs/00_notes.ipynb #csv2
 def read_csv(
     path: str | os.PathLike[str],  # a text file whose first line names the columns
     claim: str,  # what it should have been, for the message
