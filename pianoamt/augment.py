@@ -58,13 +58,13 @@ def equalise(
     rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # same length
     "A random tilt of up to 2 dB an octave and up to five peaks or dips of up to 10 dB, linear phase."
-    frequency = np.fft.rfftfreq(512, 1 / rate)
+    frequency = fft.rfftfreq(512, 1 / rate)
     octaves = np.log2(np.maximum(frequency, 30) / 1000)
     gain_db = rng.uniform(-2, 2) * octaves
     for _ in range(rng.integers(0, 6)):
         centre, width = rng.uniform(-4, 3), np.exp(rng.uniform(np.log(0.15), np.log(1.5)))
         gain_db = gain_db + rng.uniform(-10, 10) * np.exp(-(((octaves - centre) / width) ** 2))
-    taps = np.fft.fftshift(np.fft.irfft(10 ** (gain_db / 20))) * np.hanning(512)
+    taps = fft.fftshift(fft.irfft(10 ** (gain_db / 20))) * np.hanning(512)
     return signal.oaconvolve(audio, taps.astype(np.float32), mode="same")
 
 # %% ../nbs/09b_augment.ipynb #lvl1

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAYS', 'LAYOUTS', 'dataset_files', 'plan_renames',
-           'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'run_jobs', 'Resampling', 'resample_file',
-           'plot_spectrogram', 'sole_worker', 'ResampleResult', 'work_through', 'one_line', 'resample', 'Piece',
-           'MidiPack', 'load_midi_pack', 'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus',
+           'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'in_threads', 'run_jobs', 'Resampling',
+           'resample_file', 'plot_spectrogram', 'sole_worker', 'ResampleResult', 'work_through', 'one_line', 'resample',
+           'Piece', 'MidiPack', 'load_midi_pack', 'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus',
            'plot_splits', 'Problem', 'compare_lengths', 'CheckResult', 'check']
 
 # %% ../nbs/02_corpus.ipynb #c002
@@ -27,7 +27,7 @@ import zlib
 from _thread import interrupt_main
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -240,6 +240,15 @@ def choose_jobs(
 ) -> int:  # at least 1
     "One process a core by default, fewer where starting them would take longer than the work."
     return jobs or min(count_cores(), 1 + int(seconds // 1200))
+
+# %% ../nbs/02_corpus.ipynb #thr2
+def in_threads(
+    work: Callable[[Any], Any],  # what to do with an item; the first error ends it
+    items: Iterable[Any],  # any number
+) -> list[Any]:  # the results, in the order of the items
+    "Work on many items at once, on all cores."
+    with ThreadPoolExecutor(count_cores()) as pool:
+        return list(pool.map(work, items))
 
 # %% ../nbs/02_corpus.ipynb #c029a
 def _died(

@@ -139,8 +139,8 @@ def play_note(
     position = (times - begin) * ratio
     whole = position.astype(np.int32)
     part = (position - whole).astype(np.float32)
-    here, next_ = stroke.take(whole), stroke.take(whole + 1, mode="clip")
-    sound = here + (next_ - here) * part
+    here, after = stroke.take(whole), stroke.take(whole + 1, mode="clip")
+    sound = here + (after - here) * part
     tail = int(np.searchsorted(times, damped))
     sound[tail:] *= np.exp((damped - times[tail:]) / release).astype(np.float32)
     return first, sound

@@ -17,7 +17,6 @@ import time
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor
 
 from .audio import read_blocks
-from .corpus import Corpus, Piece, Report, choose_jobs, count_cores, one_line, sole_worker, work_through
+from .corpus import Corpus, Piece, Report, choose_jobs, in_threads, one_line, sole_worker, work_through
 from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics
 from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
 from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
@@ -387,9 +386,8 @@ def _find_damage(
 ) -> dict[str, str]:  # what is wrong, by the ids of the pieces
     "Look at the files of many pieces, on all cores."
     pieces = list(pieces)
-    with ThreadPoolExecutor(count_cores()) as pool:
-        lines = pool.map(lambda piece: _damage(folder, piece, columns, thorough), pieces)
-        return {piece.id: line for piece, line in zip(pieces, lines, strict=True) if line}
+    lines = in_threads(lambda piece: _damage(folder, piece, columns, thorough), pieces)
+    return {piece.id: line for piece, line in zip(pieces, lines, strict=True) if line}
 
 # %% ../nbs/05_store.ipynb #c043
 def _open_manifest(
@@ -415,15 +413,13 @@ def _unchanged(
     stored: StoredPiece | None,  # its line, if it has one
 ) -> bool:  # whether the line is still true
     "Tell whether a piece is what it was when it was stored; one that is there by half, or not at all, is."
-    if stored is None:
-        return False
+    if stored is None or piece.audio is None or piece.midi is None:
+        return stored is not None
     try:
         stamp = _stamp(piece)
     except OSError:
         return True
-    is_whole = None not in (piece.audio, piece.midi)
-    same = (piece.split, piece.has_pedal, stamp) == (stored.split, stored.has_pedal, stored.sources)
-    return same or not is_whole
+    return (piece.split, piece.has_pedal, stamp) == (stored.split, stored.has_pedal, stored.sources)
 
 # %% ../nbs/05_store.ipynb #c042
 @dataclass

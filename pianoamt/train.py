@@ -6,8 +6,8 @@
 __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOINT', 'MOST_SKIPS', 'Scores', 'Validate', 'BEST',
            'Segment', 'Source', 'gain_between', 'arriving_strength', 'cut_performance', 'RenderedSource', 'Recording',
            'to_int16', 'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances',
-           'load_rooms', 'beside', 'read_beside', 'load_dataset', 'check_fields', 'check_run', 'TrainConfig',
-           'settle_step', 'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision',
+           'load_rooms', 'beside', 'read_piano', 'read_recording', 'load_dataset', 'check_fields', 'check_run',
+           'TrainConfig', 'settle_step', 'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision',
            'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run',
            'segment_numbers', 'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward',
            'share_statistics', 'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations',
@@ -24,7 +24,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -38,7 +37,7 @@ from torch import Tensor, nn
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import AUDIO_SUFFIXES, MidiPack, count_cores, dataset_files, load_midi_pack, sole_worker
+from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, in_threads, load_midi_pack, sole_worker
 from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, VELOCITY_DB, PositiveWeights, transcription_loss
@@ -295,12 +294,18 @@ def beside(
     raise PianoamtError(f"{path}: no audio beside it (looked for {', '.join(p.suffix for p in found)})")
 
 # %% ../nbs/10_train.ipynb #mat14
-def read_beside(
-    tables: Sequence[Path],  # of pianos or of notes
-) -> list[npt.NDArray[np.float32]]:  # the sound of each, mono at 16 kHz
-    "Read the sounds that belong to many tables, on all cores."
-    with ThreadPoolExecutor(count_cores()) as pool:  # libsndfile lets other threads run while it decodes
-        return list(pool.map(lambda table: read_audio(beside(table)), tables))
+def read_piano(
+    table: Path,  # of a pack
+) -> PianoPack:  # with the sound beside it
+    "Read a sampled piano."
+    return load_pack(table, read_audio(beside(table)))
+
+
+def read_recording(
+    table: Path,  # of notes
+) -> Recording:  # with the sound beside it
+    "Read a recording with its notes."
+    return Recording(to_int16(read_audio(beside(table))), read_tsv(table))
 
 # %% ../nbs/10_train.ipynb #c022
 def load_dataset(
@@ -318,17 +323,14 @@ def load_dataset(
 
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
-    tables = allowed("pianos/*.json")
-    pianos = [load_pack(*found) for found in zip(tables, read_beside(tables), strict=True)]
+    pianos = in_threads(read_piano, allowed("pianos/*.json"))
     if not pianos:
         raise PianoamtError(f"{show_path(folder / 'pianos')}: no piano that is not held out")
     for name, (_, usable) in zip(config.midi_shares, performances, strict=True):
         if not len(usable):
             raise PianoamtError(f"{show_path(folder / 'midi' / name)}.npz: no performance for training in it")
     rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
-    tables = [path for name in config.recordings for path in allowed(f"{name}/*.tsv")]
-    sounds = zip(read_beside(tables), map(read_tsv, tables), strict=True)
-    recordings = [Recording(to_int16(sound), notes) for sound, notes in sounds]
+    recordings = in_threads(read_recording, [path for name in config.recordings for path in allowed(f"{name}/*.tsv")])
     if not recordings:
         return SegmentDataset([rendered], [1.0], frames, seed)
     shares = [config.rendered_share, 1 - config.rendered_share]
