@@ -72,10 +72,10 @@ def lstm_axes(
 ) -> Axes:  # of its eight tensors
     "How a bidirectional LSTM grows; its four gates lie behind one another."
     gates, table = Axis(hidden.old, hidden.new, 4), Axes()
-    for direction in ("", "_reverse"):
-        table[f"{name}.weight_ih_l0{direction}"] = (gates, into)
-        table[f"{name}.weight_hh_l0{direction}"] = (gates, hidden)
-        table[f"{name}.bias_ih_l0{direction}"] = table[f"{name}.bias_hh_l0{direction}"] = (gates, None)
+    for direction in ("onwards", "backwards"):
+        table[f"{name}.{direction}.weight_ih_l0"] = (gates, into)
+        table[f"{name}.{direction}.weight_hh_l0"] = (gates, hidden)
+        table[f"{name}.{direction}.bias_ih_l0"] = table[f"{name}.{direction}.bias_hh_l0"] = (gates, None)
     return table
 
 

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_sizes', 'ModelConfig', 'config_from_dict', 'InstanceNorm', 'settle',
-           'Block', 'make_trunk', 'run_lstm', 'FGLSTM', 'run_folded', 'average_foldings', 'PedalHead', 'run_note_heads',
-           'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'keep_freed_memory', 'save_weights',
-           'WeightsError', 'load_weights']
+           'Block', 'make_trunk', 'run_lstm', 'cut_chunks', 'LookaheadLSTM', 'FGLSTM', 'run_folded', 'average_foldings',
+           'PedalHead', 'run_note_heads', 'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16',
+           'keep_freed_memory', 'save_weights', 'WeightsError', 'load_weights']
 
 # %% ../nbs/07_model.ipynb #c002
 import ctypes
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ def check_sizes(
     numbers = [*sizes.values(), *dilations]
     if not all(type(number) is int and 0 <= number <= 1024 for number in numbers) or len(numbers) > 64:
         raise ValueError("a network's sizes are whole numbers from 0 to 1024, of at most 64 layers")
-    if not min(sizes[name] for name in ("stem_channels", "channels", "lstm_stride", "onset_hidden")) > 0:
-        raise ValueError("a network needs channels, a stride and a hidden size above 0")
-    if not min(sizes["note_hidden"], sizes["pedal_hidden"]) > 0 or max(sizes["stem_layers"], sizes["time_layers"]) > 64:
-        raise ValueError("a network needs hidden sizes above 0 and at most 64 layers")
+    if not min(sizes[name] for name in ("stem_channels", "channels", "lstm_stride", "chunk")) > 0:
+        raise ValueError("a network needs channels, a stride and chunks above 0")
+    if min(sizes[f"{name}_hidden"] for name in ("onset", "note", "pedal")) < 1:
+        raise ValueError("a network needs hidden sizes above 0")
+    if max(sizes["stem_layers"], sizes["time_layers"]) > 64:
+        raise ValueError("a network needs at most 64 layers of a kind")
     foldings, stride = sizes["foldings"], sizes["lstm_stride"]
     if foldings and stride % foldings:
         raise ValueError(f"foldings is {foldings}, which does not divide lstm_stride {stride}")
@@ -59,12 +62,33 @@ class ModelConfig:
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
+    chunk: int = 32  # frames after which the LSTMs that run backwards begin anew
+    ahead: tuple[int, int, int] = (24, 40, 16)  # frames they hear beyond it: onset LSTM, notes' LSTM, pedal's LSTM
     foldings: int = 0  # of the `lstm_stride` ways to fold, how many are averaged in use; 0 is all
 
     def __post_init__(self) -> None:
-        "Refuse sizes that no network has, and foldings that do not divide the stride."
-        sizes = {name: value for name, value in vars(self).items() if name != "hcqt" and "dilations" not in name}
-        check_sizes(sizes, (*self.dilations, *self.frequency_dilations))
+        "Refuse sizes that no network has, and those that the stride does not divide."
+        sizes = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        check_sizes(sizes, (*self.dilations, *self.frequency_dilations, *self.ahead))
+        if len(self.ahead) != 3 or any(frames % self.lstm_stride for frames in (self.chunk, *self.ahead)):
+            raise ValueError("chunk and the three numbers of ahead must be multiples of lstm_stride")
+        if max(self.ahead) > 8 * self.chunk:
+            raise ValueError("no number of ahead may be more than 8 times chunk")  # each hears all of it anew
+
+    @property
+    def lags(self) -> tuple[int, ...]:
+        "By how many frames the chunks of the three LSTMs end before those of what the first one hears."
+        return tuple(accumulate(self.ahead, initial=self.lstm_stride))[1:]
+
+    @property
+    def edge(self) -> int:
+        "Frames on either side of one that the convolutions hear."
+        return 2 * (self.stem_layers + self.time_layers)
+
+    @property
+    def future(self) -> int:
+        "Frames of features after the end of a chunk that its answers hang on."
+        return self.lags[-1] + self.edge
 
     @property
     def phases(self) -> range:
@@ -165,16 +189,66 @@ def make_trunk(
 def run_lstm(
     lstm: nn.LSTM,  # takes batches first
     sequences: Tensor,  # shape (batch, steps, inputs)
-) -> Tensor:  # its states, shape (batch, steps, 2 * hidden)
+    state: tuple[Tensor, Tensor] | None = None,  # in which it begins; None begins anew
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:  # its states, shape (batch, steps, hidden); the one in which it ends
     "Run an LSTM; on a GPU in float32, since autocast would take float16 there."
     if not sequences.is_cuda:
-        return lstm(sequences)[0]
+        return lstm(sequences, state)
     with torch.autocast("cuda", enabled=False):
-        return lstm(sequences.float())[0]
+        return lstm(sequences.float(), state)
+
+# %% ../nbs/07_model.ipynb #lc1
+def cut_chunks(
+    sequences: Tensor,  # shape (batch, steps, inputs)
+    chunk: int,  # steps in a chunk
+    ahead: int,  # steps of what follows that each is given
+    early: int = 0,  # by how many steps the chunks end before multiples of `chunk`, 0 to chunk - 1
+) -> Tensor:  # each chunk and what follows, empty at the end; shape (batch * chunks, chunk + ahead, inputs)
+    "Cut a sequence into chunks that overlap."
+    batch, steps, inputs = sequences.shape
+    count, more = -(-(early + steps) // chunk), -(-ahead // chunk)
+    whole = F.pad(sequences, (0, 0, early, (count + more) * chunk - early - steps))
+    rows = whole.reshape(batch, count + more, chunk, inputs)
+    overlapping = torch.cat([rows[:, later : later + count] for later in range(more + 1)], dim=2)
+    return overlapping[:, :, : chunk + ahead].flatten(0, 1)
+
+# %% ../nbs/07_model.ipynb #lc3
+class LookaheadLSTM(nn.Module):
+    """An LSTM along time in both directions; backwards it begins anew for every chunk, `ahead` steps beyond its end."""
+
+    def __init__(
+        self,
+        inputs: int,  # numbers in one step of a sequence
+        hidden: int,  # hidden size of each direction
+        chunk: int,  # steps in a chunk
+        ahead: int,  # steps beyond a chunk that its last one may know of
+        lag: int = 0,  # chunks end this many steps before multiples of `chunk`
+    ) -> None:
+        super().__init__()
+        self.onwards = nn.LSTM(inputs, hidden, batch_first=True)
+        self.backwards = nn.LSTM(inputs, hidden, batch_first=True)
+        self.chunk, self.ahead, self.early = chunk, ahead, lag % chunk
+
+    def look_back(
+        self,
+        chunks: Tensor,  # and the `ahead` steps after each, shape (n, steps + ahead, inputs)
+    ) -> Tensor:  # states of the chunks themselves, shape (n, steps, hidden)
+        "Run backwards, from what follows a chunk to its beginning."
+        return run_lstm(self.backwards, chunks.flip(1))[0].flip(1)[:, : chunks.shape[1] - self.ahead]
+
+    def forward(
+        self,
+        sequences: Tensor,  # shape (batch, steps, inputs)
+    ) -> Tensor:  # states of both directions, shape (batch, steps, 2 * hidden)
+        "Run forwards through all, backwards through each chunk."
+        batch, steps, _ = sequences.shape
+        back = self.look_back(cut_chunks(sequences, self.chunk, self.ahead, self.early))
+        back = back.reshape(batch, -1, back.shape[-1])[:, self.early : self.early + steps]
+        return torch.cat([run_lstm(self.onwards, sequences)[0], back], dim=-1)
 
 # %% ../nbs/07_model.ipynb #c018
 class FGLSTM(nn.Module):
-    """The same bidirectional LSTM along time at every key, with a linear layer to `outputs` values a frame."""
+    """The same `LookaheadLSTM` along time at every key, with a linear layer to `outputs` values a frame."""
 
     def __init__(
         self,
@@ -182,44 +256,61 @@ class FGLSTM(nn.Module):
         hidden: int,  # hidden size of each direction
         outputs: int,  # values to give for every frame and key
         stride: int = 2,  # frames folded into one step
+        **chunks: int,  # chunk, ahead and lag of the LSTM, in frames, multiples of the stride
     ) -> None:
         super().__init__()
         self.stride, self.outputs = stride, outputs
-        self.lstm = nn.LSTM(channels * stride, hidden, batch_first=True, bidirectional=True)
+        self.lstm = LookaheadLSTM(channels * stride, hidden, **{name: n // stride for name, n in chunks.items()})
         self.direct = nn.Linear(channels, outputs)
         self.recurrent = nn.Linear(2 * hidden, outputs * stride, bias=False)
+
+    def fold(
+        self,
+        picture: Tensor,  # shape (batch, channels, frames, keys), frames a multiple of the stride
+    ) -> Tensor:  # shape (batch * keys, steps, stride * channels)
+        "A sequence for every key."
+        batch, channels, frames, keys = picture.shape
+        return picture.permute(0, 3, 2, 1).reshape(batch * keys, frames // self.stride, self.stride * channels)
+
+    def read(
+        self,
+        sequences: Tensor,  # shape (batch * keys, steps, stride * channels)
+        states: Tensor,  # of the LSTM, shape (batch * keys, steps, 2 * hidden)
+        keys: int = 88,  # how many sequences belong together
+    ) -> Tensor:  # shape (batch, outputs, frames, keys)
+        "The values of every frame."
+        values = self.direct(sequences.unflatten(2, (self.stride, -1)))
+        values = values + self.recurrent(states).unflatten(2, (self.stride, self.outputs))
+        return values.flatten(1, 2).unflatten(0, (-1, keys)).permute(0, 3, 2, 1)
 
     def forward(
         self,
         picture: Tensor,  # shape (batch, channels, frames, keys), frames a multiple of the stride
     ) -> tuple[Tensor, Tensor]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
         "Run along time at every key."
-        batch, channels, frames, keys = picture.shape
-        sequences = picture.permute(0, 3, 2, 1).reshape(batch * keys, frames // self.stride, self.stride * channels)
-        states = run_lstm(self.lstm, sequences)
-        values = self.direct(sequences.reshape(batch, keys, frames, channels))
-        values = values + self.recurrent(states).reshape(batch, keys, frames, self.outputs)
-        return values.permute(0, 3, 2, 1), states.unflatten(0, (batch, keys))
+        sequences = self.fold(picture)
+        states = self.lstm(sequences)
+        return self.read(sequences, states, picture.shape[3]), states.unflatten(0, (-1, picture.shape[3]))
 
 # %% ../nbs/07_model.ipynb #heads6
 def run_folded(
     group: FGLSTM,  # takes a number of frames that its stride divides
     picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
-    phase: int = 0,  # empty frames put in front, 0 to stride - 1
 ) -> tuple[Tensor, Tensor]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
-    "Fold frames into steps in one way."
+    "Fold frames into steps, with empty ones behind the last where there are too few."
     frames = picture.shape[2]
-    values, states = group(F.pad(picture, (0, 0, phase, -(frames + phase) % group.stride)))
-    return values[:, :, phase : phase + frames], states
+    values, states = group(F.pad(picture, (0, 0, 0, -frames % group.stride)))
+    return values[:, :, :frames], states
 
 
 def average_foldings(
     group: FGLSTM,  # takes a number of frames that its stride divides
     picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
-    phases: Iterable[int],  # shifts to average over, in frames, 0 to stride - 1
+    phases: Iterable[int],  # frames to leave out in front, 0 and others below the stride
 ) -> Tensor:  # values, shape (batch, outputs, frames, keys)
-    "Fold frames into steps in several ways and take the mean of the answers."
-    return torch.stack([run_folded(group, picture, phase)[0] for phase in phases]).mean(0)
+    "Fold frames into steps in several ways and take the mean; frames left out keep the first answer."
+    ways = {phase: run_folded(group, picture[:, :, phase:])[0] for phase in phases}
+    return torch.stack([torch.cat([ways[0][:, :, :phase], way], dim=2) for phase, way in ways.items()]).mean(0)
 
 # %% ../nbs/07_model.ipynb #c021
 class PedalHead(nn.Module):
@@ -230,18 +321,25 @@ class PedalHead(nn.Module):
         states: int,  # size of a key's state
         hidden: int,  # hidden size of each direction
         stride: int,  # frames in a step
+        **chunks: int,  # chunk, ahead and lag of the LSTM, in frames, multiples of the stride
     ) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(2 * states, hidden, batch_first=True, bidirectional=True)
+        self.lstm = LookaheadLSTM(2 * states, hidden, **{name: n // stride for name, n in chunks.items()})
         self.out = nn.Linear(2 * hidden, stride)
+
+    @staticmethod
+    def summarise(
+        states: Tensor,  # shape (batch, keys, steps, states)
+    ) -> Tensor:  # shape (batch, steps, 2 * states)
+        "The whole keyboard's average and maximum."
+        return torch.cat([states.mean(dim=1), states.amax(dim=1)], dim=-1)
 
     def forward(
         self,
         states: Tensor,  # shape (batch, keys, steps, states)
     ) -> Tensor:  # logits, shape (batch, steps * stride)
         "Summarise the keyboard, then run along time."
-        summary = torch.cat([states.mean(dim=1), states.amax(dim=1)], dim=-1)
-        return self.out(run_lstm(self.lstm, summary)).flatten(1)
+        return self.out(self.lstm(self.summarise(states))).flatten(1)
 
 # %% ../nbs/07_model.ipynb #c024
 PER_KEY_HEADS = ("onset", "frame", "offset", "release", "velocity")
@@ -281,10 +379,14 @@ class PianoNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
-        self.trunk, stride = make_trunk(config), config.lstm_stride
-        self.onset = FGLSTM(config.channels, config.onset_hidden, 1, stride)
-        self.note = FGLSTM(config.channels + 1, config.note_hidden, len(PER_KEY_HEADS) - 1, stride)
-        self.pedal = PedalHead(2 * config.note_hidden, config.pedal_hidden, stride)
+        self.trunk, stride, width = make_trunk(config), config.lstm_stride, config.channels
+        onset, note, pedal = (
+            {"chunk": config.chunk, "ahead": ahead, "lag": lag}
+            for ahead, lag in zip(config.ahead, config.lags, strict=True)
+        )
+        self.onset = FGLSTM(width, config.onset_hidden, 1, stride, **onset)
+        self.note = FGLSTM(width + 1, config.note_hidden, len(PER_KEY_HEADS) - 1, stride, **note)
+        self.pedal = PedalHead(2 * config.note_hidden, config.pedal_hidden, stride, **pedal)
         set_first_logits(self.onset, PER_KEY_HEADS[:1])
         set_first_logits(self.note, PER_KEY_HEADS[1:])
 
@@ -335,7 +437,7 @@ def keep_freed_memory() -> bool:  # whether the C library is glibc and could be 
     return all(mallopt(option, value) == 1 for option, value in _KEEP.items())
 
 # %% ../nbs/07_model.ipynb #c036
-FORMAT = "pianoamt-2"
+FORMAT = "pianoamt-3"
 
 
 def save_weights(

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['OPSET', 'ROLLS', 'ONNX_FORMAT', 'LARGEST_DIFFERENCE', 'ENGINES', 'Graph', 'tensor_value', 'make_model', 'add_halving',
-           'add_bins', 'add_features', 'add_convolution', 'add_block', 'add_lstm', 'add_reading', 'add_fglstm',
-           'add_pedal', 'add_folding', 'add_network', 'make_graph', 'need', 'checksum', 'graph_error', 'export_onnx',
-           'share_cores', 'open_session', 'read_notes', 'default_onnx', 'OnnxEngine', 'may_have_gpu', 'choose_model',
-           'make_engine']
+           'add_bins', 'add_features', 'add_convolution', 'add_block', 'add_lstm', 'add_chunks', 'add_lookahead',
+           'add_fglstm', 'add_pedal', 'add_folding', 'add_foldings', 'add_network', 'make_graph', 'need', 'checksum',
+           'graph_error', 'export_onnx', 'share_cores', 'open_session', 'read_notes', 'default_onnx', 'OnnxEngine',
+           'may_have_gpu', 'choose_model', 'make_engine']
 
 # %% ../nbs/13b_onnx.ipynb #c002
 import hashlib
@@ -30,7 +30,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .corpus import count_cores
-from .engine import Engine, TorchEngine, Windows, default_weights, find_weights, pick_device, stack_logits
+from pianoamt.engine import (
+    Engine,
+    TorchEngine,
+    Windows,
+    default_weights,
+    find_weights,
+    fit_windows,
+    pick_device,
+    stack_logits,
+)
 from .notes import PianoamtError, atomic_path
 from .targets import HOP, KEYS
 
@@ -39,7 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pianoamt.hcqt import CQT, HCQT, Halve
-    from pianoamt.model import FGLSTM, Block, PedalHead, PianoNet
+    from pianoamt.model import FGLSTM, Block, LookaheadLSTM, PedalHead, PianoNet
 
 # %% ../nbs/13b_onnx.ipynb #c005
 class Graph:
@@ -219,43 +228,73 @@ def add_block(
 # %% ../nbs/13b_onnx.ipynb #c025
 def add_lstm(
     graph: Graph,  # grows
-    lstm: "nn.LSTM",  # what to write out: one layer, bidirectional
+    lstm: "nn.LSTM",  # what to write out: one layer, one direction
     sequences: str,  # shape (steps, sequences, inputs)
-) -> str:  # states, shape (steps, 2, sequences, hidden)
-    "Run an LSTM forwards and backwards."
+    direction: str = "forward",  # forward or reverse
+) -> str:  # states, shape (steps, sequences, hidden)
+    "Run an LSTM in one direction."
     weights = {}
     for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        both = [_array(getattr(lstm, f"{kind}_l0{direction}")) for direction in ("", "_reverse")]
-        gates = np.split(np.stack(both), 4, axis=1)
+        gates = np.split(_array(getattr(lstm, f"{kind}_l0"))[None], 4, axis=1)
         weights[kind] = np.concatenate([gates[gate] for gate in (0, 3, 1, 2)], axis=1)
     bias = np.concatenate([weights.pop("bias_ih"), weights.pop("bias_hh")], axis=1)
-    return graph.add(
-        "LSTM", sequences, *weights.values(), bias, hidden_size=lstm.hidden_size, direction="bidirectional"
-    )
+    size = lstm.hidden_size
+    states = graph.add("LSTM", sequences, *weights.values(), bias, hidden_size=size, direction=direction)
+    return graph.add("Squeeze", states, [1])
 
 # %% ../nbs/13b_onnx.ipynb #c028
-def add_reading(
+def add_chunks(
     graph: Graph,  # grows
-    linear: "nn.Linear",  # from both directions' states to some values; its bias is not added
-    states: str,  # shape (steps, 2, sequences, hidden)
-) -> str:  # shape (steps, sequences, values)
-    "A linear layer over the states of both directions."
-    weight = _array(linear.weight).T
-    each = graph.add("MatMul", states, weight.reshape(2, -1, weight.shape[1]))
-    return graph.add("ReduceSum", each, [1], keepdims=0)
+    lstm: "LookaheadLSTM",  # whose chunks they are
+    sequences: str,  # shape (steps, sequences, inputs)
+    inputs: int,  # numbers in a step
+) -> str:  # shape (chunk + ahead, chunks * sequences, inputs)
+    "Cut sequences into chunks, each with what it hears of the next ones."
+    chunk, more = lstm.chunk, -(-lstm.ahead // lstm.chunk)
+    rest = graph.add("Mod", graph.add("Neg", graph.add("Add", graph.length(sequences, 0), [lstm.early])), [chunk])
+    behind = graph.add("Add", rest, [more * chunk])
+    pads = graph.add("Concat", [lstm.early, 0, 0], behind, [0, 0], axis=0)
+    wide = graph.add(
+        "Reshape",
+        graph.add("Pad", sequences, pads),
+        graph.add("Concat", [-1, chunk], graph.add("Shape", sequences, start=1), axis=0),
+    )
+    count = graph.add("Sub", graph.length(wide, 0), [more])
+    ends = [graph.add("Add", count, [later]) for later in range(more + 1)]
+    parts = [graph.add("Slice", wide, [later], end, [0]) for later, end in enumerate(ends)]
+    joined = graph.add("Slice", graph.add("Concat", *parts, axis=1), [0], [chunk + lstm.ahead], [1])
+    return graph.add("Reshape", graph.add("Transpose", joined, perm=[1, 0, 2, 3]), [chunk + lstm.ahead, -1, inputs])
+
+
+def add_lookahead(
+    graph: Graph,  # grows
+    lstm: "LookaheadLSTM",  # what to write out
+    sequences: str,  # shape (steps, sequences, inputs)
+) -> str:  # states, shape (steps, sequences, 2 * hidden)
+    "Run forwards through all, backwards through each chunk."
+    onwards = add_lstm(graph, lstm.onwards, sequences)
+    chunks = add_chunks(graph, lstm, sequences, lstm.onwards.input_size)
+    back = graph.add("Slice", add_lstm(graph, lstm.backwards, chunks, "reverse"), [0], [lstm.chunk], [0])
+    hidden = lstm.onwards.hidden_size
+    shape = graph.add("Concat", [lstm.chunk, -1], graph.length(sequences, 1), [hidden], axis=0)
+    rows = graph.add("Transpose", graph.add("Reshape", back, shape), perm=[1, 0, 2, 3])
+    whole = graph.add("Reshape", rows, graph.add("Concat", [-1], graph.length(sequences, 1), [hidden], axis=0))
+    end = graph.add("Add", graph.length(sequences, 0), [lstm.early])
+    return graph.add("Concat", onwards, graph.add("Slice", whole, [lstm.early], end, [0]), axis=2)
 
 # %% ../nbs/13b_onnx.ipynb #c031
 def add_fglstm(
     graph: Graph,  # grows
     fglstm: "FGLSTM",  # what to write out
     picture: str,  # shape (batch, frames, keys, channels), frames a multiple of the stride
-) -> tuple[str, str]:  # values (batch, frames, keys, outputs); states (steps, 2, batch * keys, hidden)
+) -> tuple[str, str]:  # values (batch, frames, keys, outputs); states (steps, batch * keys, 2 * hidden)
     "The same LSTM at every key, and the linear layers to its values."
     stride, outputs, channels = fglstm.stride, fglstm.outputs, fglstm.direct.in_features
     folded = graph.add("Reshape", picture, [0, -1, stride, KEYS, channels])
     steps = graph.add("Transpose", folded, perm=[1, 0, 3, 2, 4])
-    states = add_lstm(graph, fglstm.lstm, graph.add("Reshape", steps, [0, -1, stride * channels]))
-    read = graph.add("Reshape", add_reading(graph, fglstm.recurrent, states), [0, -1, KEYS, stride, outputs])
+    states = add_lookahead(graph, fglstm.lstm, graph.add("Reshape", steps, [0, -1, stride * channels]))
+    answers = graph.add("MatMul", states, _array(fglstm.recurrent.weight).T)
+    read = graph.add("Reshape", answers, [0, -1, KEYS, stride, outputs])
     unfolded = graph.add("Reshape", graph.add("Transpose", read, perm=[1, 0, 3, 2, 4]), [0, -1, KEYS, outputs])
     direct = graph.add("MatMul", picture, _array(fglstm.direct.weight).T)
     return graph.add("Sum", direct, unfolded, _array(fglstm.direct.bias)), states
@@ -264,17 +303,13 @@ def add_fglstm(
 def add_pedal(
     graph: Graph,  # grows
     head: "PedalHead",  # what to write out
-    states: str,  # of the notes' LSTM, shape (steps, 2, batch * keys, hidden)
+    states: str,  # of the notes' LSTM, shape (steps, batch * keys, 2 * hidden)
 ) -> str:  # logits, shape (batch, frames)
     "Summarise the keyboard, then run along time."
-    hidden = head.lstm.input_size // 4
-    each = graph.add("Reshape", states, [0, 2, -1, KEYS, hidden])
-    summary = []
-    for operator in ("ReduceMean", "ReduceMax"):
-        both = graph.add("Transpose", graph.add(operator, each, [3], keepdims=0), perm=[0, 2, 1, 3])
-        summary.append(graph.add("Reshape", both, [0, 0, 2 * hidden]))
-    heard = add_lstm(graph, head.lstm, graph.add("Concat", *summary, axis=2))
-    values = graph.add("Add", add_reading(graph, head.out, heard), _array(head.out.bias))
+    each = graph.add("Reshape", states, [0, -1, KEYS, head.lstm.onwards.input_size // 2])
+    summary = [graph.add(operator, each, [2], keepdims=0) for operator in ("ReduceMean", "ReduceMax")]
+    heard = add_lookahead(graph, head.lstm, graph.add("Concat", *summary, axis=2))
+    values = graph.add("Add", graph.add("MatMul", heard, _array(head.out.weight).T), _array(head.out.bias))
     return graph.add("Reshape", graph.add("Transpose", values, perm=[1, 0, 2]), [0, -1])
 
 # %% ../nbs/13b_onnx.ipynb #c037
@@ -282,14 +317,27 @@ def add_folding(
     graph: Graph,  # grows
     fglstm: "FGLSTM",  # what to write out
     picture: str,  # shape (batch, frames, keys, channels)
-    phase: int = 0,  # empty frames to put in front
-) -> tuple[str, str]:  # values (batch, frames, keys, outputs); states (steps, 2, batch * keys, hidden)
+    phase: int = 0,  # frames to leave out in front
+) -> tuple[str, str]:  # values (batch, frames - phase, keys, outputs); states (steps, batch * keys, 2 * hidden)
     "What an LSTM answers for one way of folding frames into steps."
-    end = graph.add("Add", graph.length(picture, 1), [phase])
-    behind = graph.add("Mod", graph.add("Neg", end), [fglstm.stride])
-    padded = graph.add("Pad", picture, graph.add("Concat", [0, phase, 0, 0, 0], behind, [0, 0], axis=0))
+    frames = graph.add("Sub", graph.length(picture, 1), [phase])
+    behind = graph.add("Mod", graph.add("Neg", frames), [fglstm.stride])
+    padded = graph.add("Pad", picture, graph.add("Concat", [0, -phase, 0, 0, 0], behind, [0, 0], axis=0))
     values, states = add_fglstm(graph, fglstm, padded)
-    return graph.add("Slice", values, [phase], end, [1]), states
+    return graph.add("Slice", values, [0], frames, [1]), states
+
+
+def add_foldings(
+    graph: Graph,  # grows
+    fglstm: "FGLSTM",  # what to write out
+    picture: str,  # shape (batch, frames, keys, channels)
+    phases: Sequence[int],  # frames to leave out in front, 0 and others below the stride
+) -> str:  # values (batch, frames, keys, outputs)
+    "The mean over several foldings; frames left out keep the first answer."
+    ways = [add_folding(graph, fglstm, picture, phase)[0] for phase in phases]
+    late = zip(phases[1:], ways[1:], strict=True)
+    whole = [graph.add("Concat", graph.add("Slice", ways[0], [0], [phase], [1]), way, axis=1) for phase, way in late]
+    return graph.add("Mean", ways[0], *whole)
 
 # %% ../nbs/13b_onnx.ipynb #c040
 def add_network(
@@ -301,8 +349,7 @@ def add_network(
     for block in network.trunk:
         features = add_block(graph, block, features)  # type: ignore[arg-type]
     trunk = graph.add("Transpose", features, perm=[0, 2, 3, 1])
-    foldings = [add_folding(graph, network.onset, trunk, phase)[0] for phase in network.config.phases]
-    onset = graph.add("Mean", *foldings)
+    onset = add_foldings(graph, network.onset, trunk, network.config.phases)
     note, states = add_folding(graph, network.note, graph.add("Concat", trunk, graph.add("Sigmoid", onset), axis=3))
     pedal = graph.add("Slice", add_pedal(graph, network.pedal, states), [0], graph.length(trunk, 1), [1])
     return graph.add("Concat", onset, note, axis=3), pedal
@@ -333,7 +380,7 @@ def make_graph(
     return make_model(graph, inputs, [*outputs, tensor_value("pedal", ["batch", "frames"])])
 
 # %% ../nbs/13b_onnx.ipynb #c046
-ONNX_FORMAT = "pianoamt-onnx-1"
+ONNX_FORMAT = "pianoamt-onnx-2"
 LARGEST_DIFFERENCE = 1e-3  # that probabilities of graph and network may show
 
 
@@ -390,7 +437,8 @@ def export_onnx(
     model = make_graph(transform, network)
     notes = {"format": ONNX_FORMAT, "weights_format": FORMAT, "weights_sha256": checksum(weights)}
     notes |= {"config": json.dumps(asdict(network.config)), "info": json.dumps(info)}
-    onnx.helper.set_model_props(model, {**notes, "reach_frames": str(transform.reach_frames)})
+    frames = {"chunk": network.config.chunk, "future": network.config.future, "reach": transform.reach_frames}
+    onnx.helper.set_model_props(model, notes | {f"{name}_frames": str(count) for name, count in frames.items()})
     onnx.checker.check_model(model, full_check=True)
     error = graph_error(model.SerializeToString(), transform, network)
     if not error <= LARGEST_DIFFERENCE:
@@ -427,12 +475,17 @@ def open_session(
 def read_notes(
     session: Any,  # an opened model
     path: Path,  # its file, for messages
-) -> tuple[dict[str, Any], int]:  # what was saved with the weights; frames of sound that the transform needs around
+) -> tuple[
+    dict[str, Any], tuple[int, int, int]
+]:  # what was saved with the weights; chunk, future, reach of `fit_windows`
     "What a model of ours says about itself; raises `PianoamtError` for any other."
     try:
         notes = session.get_modelmeta().custom_metadata_map
         if notes.get("format") == ONNX_FORMAT:
-            return dict(json.loads(notes["info"])), int(notes["reach_frames"])
+            chunk, future, reach = (int(notes[f"{name}_frames"]) for name in ("chunk", "future", "reach"))
+            if not all(0 < count <= 2048 for count in (chunk, future, reach)):
+                raise ValueError
+            return dict(json.loads(notes["info"])), (chunk, future, reach)
     except (KeyError, ValueError, TypeError, RecursionError):
         raise PianoamtError(f"{path}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
     raise PianoamtError(f"{path}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
@@ -457,8 +510,8 @@ class OnnxEngine(Engine):
             raise PianoamtError(f"device {device!r}: the onnx engine runs on the cpu; use the torch engine")
         path, (side_by_side, threads) = Path(model or default_onnx()), share_cores()
         self.session = open_session(path, threads)
-        self.info, reach = read_notes(self.session, path)
-        self.windows = Windows(reach=reach, batch=side_by_side)
+        self.info, frames = read_notes(self.session, path)
+        self.windows = fit_windows(*frames, batch=side_by_side)
         self._workers = ThreadPoolExecutor(side_by_side)
 
     def compute(
@@ -467,7 +520,7 @@ class OnnxEngine(Engine):
         windows: Windows,  # how they were cut
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (windows, kept frames, 441)
         "The rolls of each window's kept frames, side by side."
-        frames, kept = batch.shape[1] // HOP + 1, slice(windows.margin, windows.margin + windows.kept)
+        frames, kept = batch.shape[1] // HOP + 1, slice(windows.before, windows.before + windows.kept)
         context = np.array([windows.reach, frames - windows.reach - windows.size])
 
         def hear(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
