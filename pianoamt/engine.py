@@ -52,7 +52,7 @@ class Windows:
         "Samples that one window is computed from."
         return (self.size + 2 * self.reach) * HOP
 
-
+# %% ../nbs/13a_engine.ipynb #win2
 def fit_windows(
     chunk: int,  # frames after which the network's LSTMs begin anew backwards
     future: int,  # frames after a chunk that its answers hang on
@@ -112,7 +112,7 @@ class SoundFinder:
         self.begin += int(silent)
         return self._held if self.found else block[:0]
 
-
+# %% ../nbs/13a_engine.ipynb #snd3
 def find_sound(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order, of any lengths
     lead: int = 4,  # frames before the first sound that are kept

@@ -265,7 +265,7 @@ def add_chunks(
     joined = graph.add("Slice", graph.add("Concat", *parts, axis=1), [0], [chunk + lstm.ahead], [1])
     return graph.add("Reshape", graph.add("Transpose", joined, perm=[1, 0, 2, 3]), [chunk + lstm.ahead, -1, inputs])
 
-
+# %% ../nbs/13b_onnx.ipynb #look1
 def add_lookahead(
     graph: Graph,  # grows
     lstm: "LookaheadLSTM",  # what to write out

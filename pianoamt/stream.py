@@ -217,7 +217,7 @@ class Listener:
     first: int  # the window's first frame, counted from the first sound
     next_frame: int  # the frame that the heads give next
 
-
+# %% ../nbs/13c_stream.ipynb #ws0
 class WindowStream:
     """The heads, renewed for every window of an engine."""
 
@@ -453,7 +453,7 @@ def import_sounddevice() -> ModuleType:
         ) from None
     return sounddevice
 
-
+# %% ../nbs/13c_stream.ipynb #mic2
 class Microphone:
     """Sound as it arrives; use it in a `with` statement and iterate over it."""
 
