@@ -54,9 +54,13 @@ if TYPE_CHECKING:
 class Graph:
     """ONNX operators, from front to back; what they give goes by name."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        outer: "Graph | None" = None,  # the graph that this one is a part of; it keeps the constants
+    ) -> None:
         self.nodes: list[Any] = []
-        self.constants: dict[Any, Any] = {}
+        self.constants: dict[Any, Any] = outer.constants if outer else {}
+        self.prefix: str = f"{outer.prefix}inner_{len(outer.nodes)}_" if outer else ""
 
     def constant(
         self,
@@ -83,7 +87,7 @@ class Graph:
         from onnx.helper import make_node
 
         names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
-        name = result or f"{operator.lower()}_{len(self.nodes)}"
+        name = result or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(make_node(operator, names, [name], name, **attributes))
         return name
 
@@ -245,25 +249,21 @@ def add_lstm(
 # %% ../nbs/13b_onnx.ipynb #c028
 def add_chunks(
     graph: Graph,  # grows
-    lstm: "LookaheadLSTM",  # whose chunks they are
-    sequences: str,  # shape (steps, sequences, inputs)
-    inputs: int,  # numbers in a step
-) -> str:  # shape (chunk + ahead, chunks * sequences, inputs)
-    "Cut sequences into chunks, each with what it hears of the next ones."
-    chunk, more = lstm.chunk, -(-lstm.ahead // lstm.chunk)
-    rest = graph.add("Mod", graph.add("Neg", graph.add("Add", graph.length(sequences, 0), [lstm.early])), [chunk])
-    behind = graph.add("Add", rest, [more * chunk])
-    pads = graph.add("Concat", [lstm.early, 0, 0], behind, [0, 0], axis=0)
-    wide = graph.add(
-        "Reshape",
-        graph.add("Pad", sequences, pads),
-        graph.add("Concat", [-1, chunk], graph.add("Shape", sequences, start=1), axis=0),
-    )
-    count = graph.add("Sub", graph.length(wide, 0), [more])
-    ends = [graph.add("Add", count, [later]) for later in range(more + 1)]
-    parts = [graph.add("Slice", wide, [later], end, [0]) for later, end in enumerate(ends)]
-    joined = graph.add("Slice", graph.add("Concat", *parts, axis=1), [0], [chunk + lstm.ahead], [1])
-    return graph.add("Reshape", graph.add("Transpose", joined, perm=[1, 0, 2, 3]), [chunk + lstm.ahead, -1, inputs])
+    lstm: "LookaheadLSTM",  # its backward half is run
+    sequences: str,  # shape (steps, sequences, inputs), steps a multiple of the chunk, and those ahead of the last one
+) -> str:  # states, shape (chunks, steps in a chunk, sequences, hidden)
+    "Run backwards through every chunk."
+    from onnx.helper import make_graph
+
+    body, steps = Graph(graph), lstm.chunk + lstm.ahead
+    start = f"{body.prefix}start"
+    begin = body.add("Reshape", start, [1])
+    window = body.add("Slice", sequences, begin, body.add("Add", begin, [steps]), [0])
+    states = body.add("Slice", add_lstm(body, lstm.backwards, window, "reverse"), [0], [lstm.chunk], [0])
+    ends = [tensor_value(start, [], whole=True)], [tensor_value(states)]
+    end = graph.add("Squeeze", graph.add("Sub", graph.length(sequences, 0), [lstm.ahead]), [0])
+    starts = graph.add("Range", 0, end, lstm.chunk)
+    return graph.add("Scan", starts, body=make_graph(body.nodes, "chunks", *ends), num_scan_inputs=1)
 
 # %% ../nbs/13b_onnx.ipynb #look1
 def add_lookahead(
@@ -272,15 +272,13 @@ def add_lookahead(
     sequences: str,  # shape (steps, sequences, inputs)
 ) -> str:  # states, shape (steps, sequences, 2 * hidden)
     "Run forwards through all, backwards through each chunk."
-    onwards = add_lstm(graph, lstm.onwards, sequences)
-    chunks = add_chunks(graph, lstm, sequences, lstm.onwards.input_size)
-    back = graph.add("Slice", add_lstm(graph, lstm.backwards, chunks, "reverse"), [0], [lstm.chunk], [0])
-    hidden = lstm.onwards.hidden_size
-    shape = graph.add("Concat", [lstm.chunk, -1], graph.length(sequences, 1), [hidden], axis=0)
-    rows = graph.add("Transpose", graph.add("Reshape", back, shape), perm=[1, 0, 2, 3])
-    whole = graph.add("Reshape", rows, graph.add("Concat", [-1], graph.length(sequences, 1), [hidden], axis=0))
     end = graph.add("Add", graph.length(sequences, 0), [lstm.early])
-    return graph.add("Concat", onwards, graph.add("Slice", whole, [lstm.early], end, [0]), axis=2)
+    behind = graph.add("Add", graph.add("Mod", graph.add("Neg", end), [lstm.chunk]), [lstm.ahead])
+    padded = graph.add("Pad", sequences, graph.add("Concat", [lstm.early, 0, 0], behind, [0, 0], axis=0))
+    rows = graph.add("Concat", [-1], graph.length(sequences, 1), [lstm.onwards.hidden_size], axis=0)
+    back = graph.add("Reshape", add_chunks(graph, lstm, padded), rows)
+    onwards = add_lstm(graph, lstm.onwards, sequences)
+    return graph.add("Concat", onwards, graph.add("Slice", back, [lstm.early], end, [0]), axis=2)
 
 # %% ../nbs/13b_onnx.ipynb #c031
 def add_fglstm(
