@@ -36,8 +36,8 @@ def check_sizes(
     numbers = [*sizes.values(), *dilations]
     if not all(type(number) is int and 0 <= number <= 1024 for number in numbers) or len(numbers) > 64:
         raise ValueError("a network's sizes are whole numbers from 0 to 1024, of at most 64 layers")
-    if not min(sizes[name] for name in ("stem_channels", "channels", "lstm_stride", "chunk")) > 0:
-        raise ValueError("a network needs channels, a stride and chunks above 0")
+    if not min(sizes[name] for name in ("stem_layers", "stem_channels", "channels", "lstm_stride", "chunk")) > 0:
+        raise ValueError("a network needs a stem, channels, a stride and chunks")
     if min(sizes[f"{name}_hidden"] for name in ("onset", "note", "pedal")) < 1:
         raise ValueError("a network needs hidden sizes above 0")
     if max(sizes["stem_layers"], sizes["time_layers"]) > 64:
@@ -68,7 +68,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         "Refuse sizes that no network has, and those that the stride does not divide."
-        sizes = {name: value for name, value in vars(self).items() if isinstance(value, int)}
+        sizes = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("hcqt", "ahead") and "dilations" not in name
+        }
         check_sizes(sizes, (*self.dilations, *self.frequency_dilations, *self.ahead))
         if len(self.ahead) != 3 or any(frames % self.lstm_stride for frames in (self.chunk, *self.ahead)):
             raise ValueError("chunk and the three numbers of ahead must be multiples of lstm_stride")
@@ -77,7 +81,7 @@ class ModelConfig:
 
     @property
     def lags(self) -> tuple[int, ...]:
-        "By how many frames the chunks of the three LSTMs end before those of what the first one hears."
+        "Frames by which the chunks of each LSTM end before multiples of `chunk`."
         return tuple(accumulate(self.ahead, initial=self.lstm_stride))[1:]
 
     @property
@@ -256,11 +260,13 @@ class FGLSTM(nn.Module):
         hidden: int,  # hidden size of each direction
         outputs: int,  # values to give for every frame and key
         stride: int = 2,  # frames folded into one step
-        **chunks: int,  # chunk, ahead and lag of the LSTM, in frames, multiples of the stride
+        chunk: int = 32,  # frames after which the LSTM begins anew backwards; multiples of the stride, all three
+        ahead: int = 24,  # frames beyond a chunk that it hears
+        lag: int = 0,  # frames by which chunks end before multiples of `chunk`
     ) -> None:
         super().__init__()
         self.stride, self.outputs = stride, outputs
-        self.lstm = LookaheadLSTM(channels * stride, hidden, **{name: n // stride for name, n in chunks.items()})
+        self.lstm = LookaheadLSTM(channels * stride, hidden, chunk // stride, ahead // stride, lag // stride)
         self.direct = nn.Linear(channels, outputs)
         self.recurrent = nn.Linear(2 * hidden, outputs * stride, bias=False)
 
@@ -299,7 +305,7 @@ def run_folded(
 ) -> tuple[Tensor, Tensor]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
     "Fold frames into steps, with empty ones behind the last where there are too few."
     frames = picture.shape[2]
-    values, states = group(F.pad(picture, (0, 0, 0, -frames % group.stride)))
+    values, states = group(F.pad(picture, (0, 0, 0, -frames % group.stride if frames else group.stride)))
     return values[:, :, :frames], states
 
 
@@ -321,10 +327,12 @@ class PedalHead(nn.Module):
         states: int,  # size of a key's state
         hidden: int,  # hidden size of each direction
         stride: int,  # frames in a step
-        **chunks: int,  # chunk, ahead and lag of the LSTM, in frames, multiples of the stride
+        chunk: int = 32,  # frames after which the LSTM begins anew backwards; multiples of the stride, all three
+        ahead: int = 24,  # frames beyond a chunk that it hears
+        lag: int = 0,  # frames by which chunks end before multiples of `chunk`
     ) -> None:
         super().__init__()
-        self.lstm = LookaheadLSTM(2 * states, hidden, **{name: n // stride for name, n in chunks.items()})
+        self.lstm = LookaheadLSTM(2 * states, hidden, chunk // stride, ahead // stride, lag // stride)
         self.out = nn.Linear(2 * hidden, stride)
 
     @staticmethod
@@ -375,7 +383,7 @@ class PianoNet(nn.Module):
 
     def __init__(
         self,
-        config: ModelConfig | None = None,  # the default is the size of the bundled weights
+        config: ModelConfig | None = None,  # the default is the size that training began with
     ) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
@@ -481,8 +489,13 @@ def load_weights(
     try:
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise WeightsError(f"{shown}: a safetensors file, but not one of pianoamt's (no format {FORMAT!r})")
+            if (found := metadata.get("format", "")) != FORMAT:
+                other = (
+                    "weights of another version of"
+                    if found.startswith("pianoamt-")
+                    else "a safetensors file, but not of"
+                )
+                raise WeightsError(f"{shown}: {other} pianoamt ({found or 'no format'}; this version reads {FORMAT})")
             config, info = config_from_dict(json.loads(metadata["config"])), json.loads(metadata.get("info", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             _check_tensors(config, info, tensors)

@@ -318,9 +318,10 @@ def add_folding(
     phase: int = 0,  # frames to leave out in front
 ) -> tuple[str, str]:  # values (batch, frames - phase, keys, outputs); states (steps, batch * keys, 2 * hidden)
     "What an LSTM answers for one way of folding frames into steps."
-    frames = graph.add("Sub", graph.length(picture, 1), [phase])
-    behind = graph.add("Mod", graph.add("Neg", frames), [fglstm.stride])
-    padded = graph.add("Pad", picture, graph.add("Concat", [0, -phase, 0, 0, 0], behind, [0, 0], axis=0))
+    late = graph.add("Slice", picture, [phase], [2**31], [1]) if phase else picture
+    frames, stride = graph.length(late, 1), fglstm.stride
+    rest = graph.add("Max", graph.add("Mod", graph.add("Neg", frames), [stride]), graph.add("Sub", [stride], frames))
+    padded = graph.add("Pad", late, graph.add("Concat", [0, 0, 0, 0, 0], rest, [0, 0], axis=0))
     values, states = add_fglstm(graph, fglstm, padded)
     return graph.add("Slice", values, [0], frames, [1]), states
 
@@ -481,11 +482,13 @@ def read_notes(
         notes = session.get_modelmeta().custom_metadata_map
         if notes.get("format") == ONNX_FORMAT:
             chunk, future, reach = (int(notes[f"{name}_frames"]) for name in ("chunk", "future", "reach"))
-            if not all(0 < count <= 2048 for count in (chunk, future, reach)):
+            if not all(0 < count < 10_000 for count in (chunk, future, reach)):
                 raise ValueError
             return dict(json.loads(notes["info"])), (chunk, future, reach)
     except (KeyError, ValueError, TypeError, RecursionError):
         raise PianoamtError(f"{path}: an ONNX model of pianoamt's with damaged notes; export it anew") from None
+    if notes.get("format", "").startswith("pianoamt-onnx-"):
+        raise PianoamtError(f"{path}: exported by another version of pianoamt; export it anew")
     raise PianoamtError(f"{path}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})")
 
 
