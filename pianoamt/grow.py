@@ -126,9 +126,9 @@ def can_grow(
     old: ModelConfig,  # of a trained network
     new: ModelConfig,  # of the one that is wanted
 ) -> bool:  # whether `grow` knows the way
-    "Whether two networks differ in widths and lookahead alone, and no width shrinks."
+    "Whether two networks differ in widths, lookahead and foldings alone, and no width shrinks."
     widths = [(getattr(old, name), getattr(new, name)) for name in GROWING]
-    free = (*GROWING, "chunk", "ahead")  # no tensor hangs on how far the LSTMs look ahead
+    free = (*GROWING, "chunk", "ahead", "foldings")  # no tensor hangs on the last three
     rest = [{name: value for name, value in vars(each).items() if name not in free} for each in (old, new)]
     return rest[0] == rest[1] and all(before <= after for before, after in widths)
 
