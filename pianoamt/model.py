@@ -490,12 +490,9 @@ def load_weights(
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}
             if (found := metadata.get("format", "")) != FORMAT:
-                other = (
-                    "weights of another version of"
-                    if found.startswith("pianoamt-")
-                    else "a safetensors file, but not of"
-                )
-                raise WeightsError(f"{shown}: {other} pianoamt ({found or 'no format'}; this version reads {FORMAT})")
+                if found.startswith("pianoamt-"):
+                    raise WeightsError(f"{shown}: weights of another version of pianoamt (this one reads {FORMAT})")
+                raise WeightsError(f"{shown}: a safetensors file, but not one of pianoamt's (no format {FORMAT!r})")
             config, info = config_from_dict(json.loads(metadata["config"])), json.loads(metadata.get("info", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             _check_tensors(config, info, tensors)

@@ -320,6 +320,7 @@ def add_folding(
     "What an LSTM answers for one way of folding frames into steps."
     late = graph.add("Slice", picture, [phase], [2**31], [1]) if phase else picture
     frames, stride = graph.length(late, 1), fglstm.stride
+    # to whole steps, and to one where no frame is left
     rest = graph.add("Max", graph.add("Mod", graph.add("Neg", frames), [stride]), graph.add("Sub", [stride], frames))
     padded = graph.add("Pad", late, graph.add("Concat", [0, 0, 0, 0, 0], rest, [0, 0], axis=0))
     values, states = add_fglstm(graph, fglstm, padded)

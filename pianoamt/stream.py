@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LSTMStream', 'FeatureStream', 'TrunkStream', 'Waiting', 'GroupStream', 'HeadStream', 'WindowHeads', 'WindowStream',
-           'RollStream', 'RunningTranscription', 'check_block', 'Stream', 'import_sounddevice', 'Microphone', 'replay']
+           'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'Stream', 'import_sounddevice',
+           'Microphone', 'replay']
 
 # %% ../nbs/13c_stream.ipynb #c002
 import queue
@@ -153,9 +154,7 @@ class GroupStream:
     def push(
         self,
         picture: Tensor,  # the next frames, shape (1, channels, frames, keys)
-    ) -> tuple[
-        Tensor, Tensor
-    ]:  # of the final ones: values (1, outputs, frames, keys); states (1, keys, steps, numbers)
+    ) -> tuple[Tensor, Tensor]:  # of final frames: values (1, outputs, frames, keys); states (1, keys, steps, numbers)
         "Hear more."
         self.frames.put(picture[:, :, self.skip :])
         self.skip = max(0, self.skip - picture.shape[2])
@@ -248,8 +247,8 @@ class WindowStream:
         return [part for part in rolls if len(part)]
 
 # %% ../nbs/13c_stream.ipynb #rs1
-class RollStream:
-    """Samples in, rolls out, chunk by chunk: an engine for a recording that is still going on."""
+class ChunkStream:
+    """Samples from the first sound on in, rolls out, chunk by chunk."""
 
     def __init__(
         self,
@@ -257,15 +256,14 @@ class RollStream:
         sound: int = 16,  # frames of sound after the newest that is transformed
     ) -> None:
         config = engine.network.config
-        self.engine, self.hop, self.finder = engine, config.chunk, SoundFinder()
+        self.engine, self.hop = engine, config.chunk
         self.features = FeatureStream(engine.transform, self.hop, sound, engine.device)
         self.trunk, self.windows = TrunkStream(engine.network), WindowStream(engine)
         self.delay = self.hop + sound + config.future  # frames from one to the moment at which it is final, at most
         late = sound + config.edge
         self.unused = -(-late // self.hop)  # chunks of the trunk before the first window
-        self.heard, self.next_frame = 0, self.finder.begin  # samples that came in; frame that goes out next
         self.waiting = np.zeros(0, np.float32)
-        self._feed(np.zeros((engine.windows.before + self.unused * self.hop - late) * HOP, np.float32))
+        self.feed(np.zeros((engine.windows.before + self.unused * self.hop - late) * HOP, np.float32))
 
     @torch.inference_mode()
     def _push(
@@ -282,15 +280,27 @@ class RollStream:
         self.unused -= 1
         return []
 
-    def _feed(
+    def feed(
         self,
-        samples: npt.NDArray[np.float32],  # any number, after the silence in front
-    ) -> list[Rolls]:  # what became final
+        samples: npt.NDArray[np.float32],  # mono at 16 kHz, any number
+    ) -> list[Rolls]:  # consecutive pieces that became final
         "Cut what came into chunks."
         samples, size = np.concatenate([self.waiting, samples]), self.hop * HOP
         whole = len(samples) - len(samples) % size
         self.waiting = samples[whole:].copy()
         return [part for start in range(0, whole, size) for part in self._push(samples[start : start + size])]
+
+# %% ../nbs/13c_stream.ipynb #rs3
+class RollStream:
+    """Samples in, rolls out: an engine for a recording that is still going on."""
+
+    def __init__(
+        self,
+        engine: TorchEngine,  # its transform and network
+        sound: int = 16,  # frames of sound after the newest that is transformed
+    ) -> None:
+        self.finder, self.chunks = SoundFinder(), ChunkStream(engine, sound)
+        self.heard, self.next_frame = 0, self.finder.begin  # samples that came in; frame that goes out next
 
     def _give(
         self,
@@ -310,7 +320,7 @@ class RollStream:
     ) -> list[Rolls]:  # consecutive pieces that became final
         "Hear more of the recording."
         self.heard += len(samples)
-        return self._give(self._feed(self.finder.feed(samples)))
+        return self._give(self.chunks.feed(self.finder.feed(samples)))
 
     def close(self) -> list[Rolls]:  # the pieces that had not become final
         "End the recording: silence follows."
@@ -318,7 +328,7 @@ class RollStream:
         if not self.finder.found:
             return self._give([split_rolls(np.zeros((max(0, frames - self.next_frame), COLUMNS), np.float32))], frames)
         while self.next_frame < frames:
-            rolls += self._give(self._feed(np.zeros(self.hop * HOP, np.float32)), frames)
+            rolls += self._give(self.chunks.feed(np.zeros(self.chunks.hop * HOP, np.float32)), frames)
         return rolls
 
 # %% ../nbs/13c_stream.ipynb #run1
@@ -417,7 +427,7 @@ class Stream(RunningTranscription):
     def latency(self) -> float:
         "How long after its end, at most, a note is returned, s of sound; what computing takes comes on top."
         held = _RESAMPLING * max(1.0, SAMPLE_RATE / self.sample_rate) if self.sample_rate != SAMPLE_RATE else 0.0
-        return self._rolls.delay / FRAMES_PER_SECOND + self._notes.latency + held
+        return self._rolls.chunks.delay / FRAMES_PER_SECOND + self._notes.latency + held
 
     def _resample(self, samples: npt.NDArray[np.float32], last: bool = False) -> npt.NDArray[np.float32]:
         "The same sound at 16 kHz, as far as it is known."

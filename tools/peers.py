@@ -22,10 +22,10 @@ import soundfile
 import soxr
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
-from pianoamt.notes import PianoamtError, read_midi
 from pianoamt.score import read_reference, score_notes
 
-OURS = f"{Path(sys.executable).with_name('pianoamt')} transcribe {{audio}} --out {{folder}} --durations pedal"
+PROGRAM = shlex.quote(str(Path(sys.executable).with_name("pianoamt")))
+OURS = f"{PROGRAM} transcribe {{audio}} --out {{folder}} --durations pedal"
 SHOWN = ("onset_f1", "offset_f1", "velocity_f1", "onset_f1_20ms_aligned")
 
 
@@ -50,8 +50,10 @@ def transcribe(command: str, audio: Path) -> tuple[np.ndarray, float]:
         took = time.perf_counter() - begun
         files = [midi] if midi.is_file() else sorted(Path(folder).glob("*.mid*"))
         if done.returncode or not files:
-            raise PianoamtError(f"{words[0]}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
-        return read_reference(files[0], "pedal") if read_midi(files[0]).pedal.size else read_midi(files[0]).notes, took
+            sys.exit(
+                f"{words[0]} failed with {audio.name}: {(done.stderr or done.stdout).strip().rpartition(chr(10))[2]}"
+            )
+        return read_reference(files[0], "pedal"), took
 
 
 def main() -> None:
@@ -62,11 +64,16 @@ def main() -> None:
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=COMMAND", help="may be repeated")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
+    if not all("=" in peer for peer in args.peer):
+        parser.error("a peer is NAME=COMMAND")
+    recordings = [path for path in sorted(args.folder.glob("*.flac")) if path.with_suffix(".mid").is_file()]
+    if not recordings:
+        parser.error(f"{args.folder}: no .flac recordings with .mid files beside them")
     ours = {"pianoamt": OURS, "pianoamt, tiny": f"{OURS} --weights tiny"}
     systems = ours | dict(peer.split("=", 1) for peer in args.peer)
     table = {}
     with tempfile.TemporaryDirectory() as folder:
-        excerpts = [cut(path, args.seconds, Path(folder)) for path in sorted(args.folder.glob("*.flac"))]
+        excerpts = [cut(path, args.seconds, Path(folder)) for path in recordings]
         length = sum(seconds for _, _, seconds in excerpts)
         for name, command in systems.items():
             scores, took = [], 0.0
