@@ -200,7 +200,7 @@ def _foreign_chunks(
     "Decode a file by FFmpeg; AudioError where it is damaged or PyAV is missing."
     av = _import_av(path)
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
             resampler = av.AudioResampler(format="fltp", rate=container.streams.audio[0].rate)
             for frame in itertools.chain(container.decode(audio=0), [None]):
                 for piece in resampler.resample(frame):
@@ -216,7 +216,7 @@ def _foreign_info(
     "Describe a file by FFmpeg; AudioError where it cannot or PyAV is missing."
     av = _import_av(path)
     try:
-        with av.open(os.fspath(path)) as container:
+        with av.open(os.fspath(path), metadata_errors="replace") as container:
             stream = container.streams.audio[0]
             rate, channels, kind = stream.rate, stream.codec_context.channels, stream.codec_context.name.upper()
             seconds = container.duration / 1e6 if container.duration and rate else None

@@ -63,8 +63,8 @@ def _is_sound(
 ) -> bool:  # whether its numbers can be
     "Look for values that no piano has."
     layers = range(len(pack.layer_lovel))
-    whole = [(r.key, r.start, r.len) for r in pack.regions] + [(n, n, n) for n in (*pack.layer_lovel, pack.sample_rate)]
-    if not all(type(number) is int and number >= 0 for row in whole for number in row):
+    whole = [number for r in pack.regions for number in (r.layer, r.key, r.start, r.len)]
+    if not all(type(number) is int and number >= 0 for number in (*whole, *pack.layer_lovel, pack.sample_rate)):
         return False
     levels = [(r.tune, r.rms_db, r.pre_ms) for r in pack.regions]
     if not all(type(number) in (int, float) and abs(number) < 1e6 for row in levels for number in row):
