@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LSTMStream', 'FeatureStream', 'TrunkStream', 'Waiting', 'GroupStream', 'HeadStream', 'WindowHeads', 'WindowStream',
-           'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'Stream', 'import_sounddevice',
+           'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'Inlet', 'Stream', 'import_sounddevice',
            'Microphone', 'replay']
 
 # %% ../nbs/13c_stream.ipynb #c002
@@ -380,7 +380,6 @@ class RunningTranscription:
         return self._pedals if self.durations == "key" else self._pedals[:0]
 
 # %% ../nbs/13c_stream.ipynb #c027
-_RESAMPLING = 0.08  # s that the resampler holds back at most, at rates from 16 kHz
 _LOUDEST = 1e6  # full scale is 1
 
 
@@ -397,6 +396,33 @@ def check_block(
         raise PianoamtError("a block holds values that are no sound (NaN, infinite or huge); it was left out")
     return samples.astype(np.float32)
 
+# %% ../nbs/13c_stream.ipynb #in2
+_RESAMPLING = 0.08  # s that the resampler holds back at most, at rates from 16 kHz
+
+
+class Inlet:
+    """Blocks at any sample rate in, samples at 16 kHz out."""
+
+    def __init__(
+        self,
+        sample_rate: int,  # of the blocks, in Hz, 1,000..768,000
+    ) -> None:
+        if not 1_000 <= sample_rate <= 768_000:
+            raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
+        self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate == SAMPLE_RATE
+        self.held = 0.0 if self._as_is else _RESAMPLING * max(1.0, SAMPLE_RATE / sample_rate)  # s, at most
+        self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
+
+    def feed(
+        self,
+        block: npt.ArrayLike,  # of one channel, floats in [-1, 1], any number
+        last: bool = False,  # whether nothing follows
+    ) -> npt.NDArray[np.float32]:  # the same sound at 16 kHz, as far as it is known
+        "Take in a block; raises `PianoamtError` for one that is no sound, which changes nothing."
+        samples = check_block(block)
+        self.samples += len(samples)
+        return samples if self._as_is else self._resampler.resample_chunk(samples, last=last)
+
 # %% ../nbs/13c_stream.ipynb #c029
 class Stream(RunningTranscription):
     """A recording that is still going on: blocks of sound in, notes out as soon as they are final."""
@@ -411,27 +437,18 @@ class Stream(RunningTranscription):
     ) -> None:
         if not isinstance(engine, TorchEngine):
             raise PianoamtError("a stream needs the engine of PyTorch; Transcriber.stream() finds it")
-        if not 1_000 <= sample_rate <= 768_000:
-            raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
         super().__init__(decoder or saved_decoder(engine.info, "these weights"), durations)
-        self.sample_rate, self._samples, self._is_open = sample_rate, 0, True
-        self._rolls = RollStream(engine, sound)
-        self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        self._inlet, self._rolls, self._is_open = Inlet(sample_rate), RollStream(engine, sound), True
 
     @property
     def seconds(self) -> float:
         "How much has been fed, s."
-        return self._samples / self.sample_rate
+        return self._inlet.samples / self._inlet.sample_rate
 
     @property
     def latency(self) -> float:
         "How long after its end, at most, a note is returned, s of sound; what computing takes comes on top."
-        held = _RESAMPLING * max(1.0, SAMPLE_RATE / self.sample_rate) if self.sample_rate != SAMPLE_RATE else 0.0
-        return self._rolls.chunks.delay / FRAMES_PER_SECOND + self._notes.latency + held
-
-    def _resample(self, samples: npt.NDArray[np.float32], last: bool = False) -> npt.NDArray[np.float32]:
-        "The same sound at 16 kHz, as far as it is known."
-        return samples if self.sample_rate == SAMPLE_RATE else self._resampler.resample_chunk(samples, last=last)
+        return self._rolls.chunks.delay / FRAMES_PER_SECOND + self._notes.latency + self._inlet.held
 
     def feed(
         self,
@@ -440,16 +457,14 @@ class Stream(RunningTranscription):
         "Hear more; raises `PianoamtError` for a block that is no sound, which changes nothing."
         if not self._is_open:
             raise PianoamtError("this stream is closed; open another")
-        samples = check_block(block)
-        self._samples += len(samples)
-        return self.decode(self._rolls.feed(self._resample(samples)))
+        return self.decode(self._rolls.feed(self._inlet.feed(block)))
 
     def close(self) -> list[npt.NDArray[Any]]:  # tables of `NOTE_DTYPE`: the notes that had not become final
         "End the recording; what still sounds ends with it. Closing twice does no harm."
         if not self._is_open:
             return []
         self._is_open = False
-        tail = self._resample(np.zeros(0, np.float32), last=True)
+        tail = self._inlet.feed(np.zeros(0, np.float32), last=True)
         return self.decode(self._rolls.feed(tail) + self._rolls.close()) + self.end()
 
 # %% ../nbs/13c_stream.ipynb #c039
