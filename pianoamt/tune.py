@@ -360,7 +360,7 @@ def train_trial(
             raise import_optuna().TrialPruned from error
         loss = validation_loss(state, questions)
         trial.report(loss, step)
-        if not math.isfinite(loss) or trial.should_prune():
+        if not math.isfinite(loss) or (step < checkpoints[-1] and trial.should_prune()):
             trial.set_user_attr("why", f"{'dropped' if math.isfinite(loss) else 'diverged'} after step {step}")
             raise import_optuna().TrialPruned
     return loss
@@ -538,11 +538,16 @@ def plot_parameter(
     ax: "Axes | None" = None,  # where to draw; None makes a figure
 ) -> "Axes":  # the number along x, the value along y
     "Draw complete trials over one of the numbers tried."
+    from matplotlib.ticker import LogLocator
+
     axes = _new_axes(ax)
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE" and name in trial.params]
     axes.plot(*np.array([(trial.params[name], trial.value) for trial in complete], float).reshape(-1, 2).T, "ko", ms=4)
     if any(getattr(trial.distributions[name], "log", False) for trial in complete):
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     elif all(isinstance(trial.params[name], int) for trial in complete):
         axes.set_xticks(sorted({trial.params[name] for trial in complete}))
     axes.set(xlabel=name.replace("_", " "), ylabel=value_name(study))
