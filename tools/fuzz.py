@@ -428,11 +428,14 @@ def graph() -> bytes:
     """The smallest ONNX model with the notes of one of ours."""
     import onnx
 
+    from pianoamt.onnx_engine import ONNX_FORMAT
+
     node = onnx.helper.make_node("Identity", ["audio"], ["onset"])
     ends = [onnx.helper.make_tensor_value_info(name, 1, ["b", "s"]) for name in ("audio", "onset")]
     made = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10)
     made.opset_import[0].version = 20
-    notes = {"format": "pianoamt-onnx-1", "info": '{"decoder": {}}', "reach_frames": "43"}
+    notes = {"format": ONNX_FORMAT, "info": '{"decoder": {}}', "reach_frames": "43"}
+    notes |= {"chunk_frames": "32", "future_frames": "90"}
     onnx.helper.set_model_props(made, notes)
     return made.SerializeToString()
 
