@@ -596,7 +596,7 @@ def write_midi(
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
-    "Read a table of notes as text, in MAPS' layout."
+    "Read a table of notes as text: onset, offset, pitch, velocity."
     file = check_file(path)
     try:
         with open(file, encoding="utf-8") as lines:

@@ -105,11 +105,13 @@ def set_velocities(
     velocities: npt.NDArray,  # MIDI velocities 1 to 127
     radius: float = TARGET_RADIUS,  # frames on either side of an onset
 ) -> None:
-    "Write velocity / 127 around each onset; a later onset overwrites an earlier one."
-    for step in range(-int(radius), int(radius) + 2):
-        frames = np.floor(onsets).astype(int) + step
-        inside = (frames >= 0) & (frames < len(roll)) & (np.abs(frames - onsets) < radius)
-        roll[frames[inside], keys[inside]] = velocities[inside] / 127
+    "Write velocity / 127 around each onset; where two of a key meet, the nearer one counts."
+    frames = np.floor(onsets).astype(int) + np.arange(-int(radius), int(radius) + 2)[:, None]
+    distance = np.abs(frames - onsets)
+    inside = (frames >= 0) & (frames < len(roll)) & (distance < radius)
+    order = np.argsort(-distance[inside], kind="stable")  # the nearest is written last
+    notes = np.nonzero(inside)[1][order]
+    roll[frames[inside][order], keys[notes]] = velocities[notes] / 127
 
 # %% ../nbs/04_targets.ipynb #c023
 def make_rolls(
