@@ -122,7 +122,7 @@ def _silence(
 
 # %% ../nbs/12_decode.ipynb #c040
 _TICKS = 1 << 16  # in a frame
-_KEY_BITS = 44  # bits below the key: room for 49 days of frames
+_KEY_BITS = 44  # bits below the key: room for 24 days of frames before `_NEVER`
 _NEVER = 1 << (_KEY_BITS - 1)  # a tick later than all others
 
 

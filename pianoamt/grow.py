@@ -137,10 +137,10 @@ def grow(
     small: PianoNet,  # trained
     config: ModelConfig,  # what it shall become
     seed: int = 0,  # of the noise in the copies
-) -> PianoNet:  # the larger network, with the same answers
+) -> PianoNet:  # the larger network; the same answers, where lookahead and foldings stay
     "Widen a network without changing what it says (Net2Net; Chen, Goodfellow and Shlens 2016)."
     if not can_grow(small.config, config):
-        raise PianoamtError(f"a network can grow in {', '.join(GROWING)} alone, and none of them may shrink")
+        raise PianoamtError(f"a network can only grow in {', '.join(GROWING)}; none of them may shrink")
     large, generator = PianoNet(config), torch.Generator().manual_seed(seed)
     tensors = {}
     for name, (out, into) in network_axes(small.config, config).items():
