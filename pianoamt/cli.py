@@ -182,17 +182,19 @@ Recordings = Annotated[
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="DIR", **_PATH)]
 DurationsOption = Annotated[Durations, typer.Option(help="Notes end with the key, or with the pedal.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the network runs; auto takes the fastest there is.")]
-EngineOption = Annotated[
-    EngineName, typer.Option(help="PyTorch, or ONNX, which does without; auto takes what is there.")
+EngineOption = Annotated[EngineName, typer.Option(help="auto: ONNX on a processor, PyTorch on a GPU.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option(help="A weights file, or tiny: faster, less exact.", metavar="FILE", **_PATH)
 ]
-WeightsFile = Annotated[Path | None, typer.Option(help="Other weights than the bundled.", metavar="FILE", **_PATH)]
 OnsetThreshold = Annotated[float | None, typer.Option(help="The less, the more notes; 0 to 1.", metavar="X")]
 OffsetThreshold = Annotated[float | None, typer.Option(help="The less, the sooner notes end; 0 to 1.", metavar="X")]
 MinDuration = Annotated[float | None, typer.Option(help="No note is shorter; 0.001 to 1.", metavar="SECONDS")]
 TempoOption = Annotated[float, typer.Option(min=4, max=1000, help="What the MIDI file claims.", metavar="BPM")]
 FormatsOption = Annotated[str, typer.Option(help="What to write, e.g. mid,csv,json,npz,png,wav.", metavar="LIST")]
 RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders, too.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Do again what is done in a folder.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Do again what is done; a named file is always done.")
+]
 ProcessesOption = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the cores.", metavar="N")]
 ClusterOption = Annotated[str | None, typer.Option(help="A Dask scheduler to do the work.", metavar="ADDRESS")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
@@ -488,7 +490,7 @@ def listen(
     onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
     quiet: QuietOption = False,  # show nothing but errors
 ) -> int:  # exit code
-    "Transcribe the microphone live; Ctrl-C ends, and writes the MIDI file."
+    "Transcribe the microphone live. Ctrl-C ends, and writes the MIDI file."
     from pianoamt.audio import SAMPLE_RATE
     from pianoamt.folders import TranscribeOptions, load_transcriber
     from pianoamt.notes import show_path
@@ -527,7 +529,7 @@ def doctor(
     weights: TriedWeights = None,  # .safetensors or .onnx
     as_json: JsonOption = False,  # for programs
 ) -> int:  # exit code: 1 if transcription does not work
-    "Look at everything that transcription depends on, and try it."
+    "Say what works on this machine, and try it."
     from pianoamt.doctor import examine, report, report_json
 
     tell = report_json if as_json else report
@@ -599,7 +601,7 @@ def rename(
     folder: Dataset,  # with all its subfolders
     dry_run: DryRunOption = False,  # change nothing
 ) -> int:  # exit code
-    "Let every MIDI file's name end in .mid; never replaces a file."
+    "Let every MIDI file's name end in .mid. Never replaces a file."
     from pianoamt.corpus import rename as rename_files
     from pianoamt.notes import show_path
 
@@ -626,7 +628,7 @@ def resample(
     jobs: JobsOption = None,  # processes
     quiet: QuietOption = False,  # no bar
 ) -> int:  # exit code
-    "Make every recording 16 kHz mono, in place; may be stopped at any time and run again."
+    "Make every recording 16 kHz mono, in place. May be stopped at any time and run again."
     from pianoamt.corpus import resample as resample_files
 
     with progress_bar("resampling", quiet) as report:
@@ -696,7 +698,7 @@ def preprocess(
     jobs: JobsOption = None,  # processes
     quiet: QuietOption = False,  # no bar
 ) -> int:  # exit code
-    "Compute features and targets of a dataset for training; may be stopped at any time and run again."
+    "Compute features and targets of a dataset. May be stopped at any time and run again."
     from pianoamt.corpus import open_corpus
     from pianoamt.hcqt import HCQTConfig
     from pianoamt.model import ModelConfig
@@ -748,7 +750,7 @@ def pack(
     apart: ApartOption = 1,  # every key that was sampled
     quiet: QuietOption = False,  # nothing but errors
 ) -> int:  # exit code
-    "Play a SoundFont's piano once, through FluidSynth, and keep it as a pack for training: OUT/NAME.flac and .json."
+    "Play a SoundFont's piano once and keep it as a pack. FluidSynth plays; OUT/NAME.flac and .json are for training."
     from pianoamt.notes import show_path
     from pianoamt.soundfont import pack_soundfont
 
@@ -796,7 +798,7 @@ def train(
     data: DataFolder = None,  # instead of the folder that the recipe names
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code
-    "Train a network from a recipe; RUN/weights.safetensors is what `transcribe --weights` takes."
+    "Train a network from a recipe. RUN/weights.safetensors is what `transcribe --weights` takes."
     from pianoamt.notes import show_path
     from pianoamt.validate import open_run
 
@@ -837,7 +839,7 @@ def tune(
     held_out: HeldOutFolder = None,  # instead of other segments of the material
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code: 1 if no trial was complete
-    "Search learning rate and LSTM size in short runs; STUDY/best.json is what `train` takes."
+    "Search learning rate and LSTM size in short runs. STUDY/best.json is what `train` takes."
     from pianoamt.notes import show_path
     from pianoamt.tune import SearchSpace, best_trial, tune_recipe
 
@@ -874,7 +876,7 @@ def tune_decoder(
     durations: ScoredOption = Scored.both,  # convention for both sides
     device: DeviceOption = Device.auto,  # where the network listens
 ) -> int:  # exit code
-    "Search the decoder's thresholds; STUDY/tuned.safetensors is what `transcribe --weights` takes."
+    "Search the decoder's thresholds. STUDY/tuned.safetensors is what `transcribe --weights` takes."
     from pianoamt.thresholds import tune_decoder as search
 
     done = search(recordings, study, weights, n_trials, durations.value, device.value, report=typer.echo)
@@ -895,7 +897,7 @@ def export(
     model: ModelFile,  # replaced in one step
     weights: WeightsFile = None,  # .safetensors
 ) -> int:  # exit code
-    "Write transform and network to one ONNX file: sound in, probabilities out."
+    "Write transform and network to one ONNX file. Sound goes in, probabilities come out."
     from pianoamt.notes import show_path
     from pianoamt.onnx_engine import export_onnx
 

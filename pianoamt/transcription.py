@@ -111,7 +111,7 @@ class Transcriber:
 
     def __init__(
         self,
-        weights: str | Path | None = None,  # a .safetensors or .onnx file; None takes what comes with the package
+        weights: str | Path | None = None,  # a .safetensors or .onnx file, or "tiny"; None takes the bundled ones
         device: str = "auto",  # auto, cpu, cuda or mps
         decoder: DecoderConfig | None = None,  # thresholds; None takes those saved with the weights
         engine: str = "auto",  # auto, torch or onnx
@@ -172,7 +172,7 @@ def transcribe(
     sample_rate: int = SAMPLE_RATE,  # of samples, in Hz; a file knows its own
     durations: str = "key",  # key (with the pedal beside it) or pedal (extended by it)
     device: str = "auto",  # auto, cpu, cuda or mps
-    weights: str | Path | None = None,  # a .safetensors or .onnx file; None takes what comes with the package
+    weights: str | Path | None = None,  # a .safetensors or .onnx file, or "tiny"; None takes the bundled ones
 ) -> Transcription:  # notes and pedal
     "Transcribe one recording with a network that is loaded once and kept."
     return _shared(weights, device).transcribe(audio, sample_rate, durations)
