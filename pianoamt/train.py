@@ -13,7 +13,7 @@ __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOI
            'share_statistics', 'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations',
            'MemoryReport', 'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log',
            'open_board', 'Journal', 'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step',
-           'run_steps', 'close_run', 'Trainer', 'open_store', 'read_recipe']
+           'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -45,6 +45,7 @@ from pianoamt.model import (
     InstanceNorm,
     ModelConfig,
     PianoNet,
+    WeightsError,
     config_from_dict,
     has_fast_bfloat16,
     keep_freed_memory,
@@ -1194,6 +1195,16 @@ def open_store(
         raise PianoamtError(f"{folder}: holds {store.config}, but the network takes {wanted}; preprocess anew")
     return StoreDataset(store, ("train",), config.segment_frames, config.seed)
 
+# %% ../nbs/10_train.ipynb #rm1
+def recipe_model(
+    table: dict[str, Any] | None,  # the recipe's `model`: sizes that differ from the defaults
+    start_from: str | None = None,  # a weights file that the run begins with
+) -> ModelConfig:  # the network to train
+    "The network that a recipe asks for; where it names no sizes, that of the weights, or the default."
+    if table is None and start_from:
+        return load_weights(start_from)[0].config
+    return config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **(table or {})})
+
 # %% ../nbs/10_train.ipynb #c131
 def read_recipe(
     path: str | Path,  # a JSON file with the tables `data` and `train`, of fields that differ from the defaults
@@ -1205,7 +1216,7 @@ def read_recipe(
         train, data = dict(recipe.pop("train", {})), dict(recipe.pop("data", {}))
         if recipe:
             raise ValueError(f"unknown tables: {', '.join(recipe)}; there are data and train")
-        model = config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **train.pop("model", {})})
+        model = recipe_model(train.pop("model", None), train.get("start_from"))
         for name in {"recordings", "held_out"} & set(data):
             if not isinstance(data[name], list):
                 raise ValueError(f"{name}: expected a list of names in brackets")
@@ -1217,6 +1228,8 @@ def read_recipe(
             data["augmentation"] = Augmentation(**ranges)
         place = {"store" if "store" in data else "folder": folder} if folder else {}
         return TrainConfig(model=model, **train), DataConfig(**(data | place))
+    except WeightsError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         reason = ascii(" ".join(str(error).split())[:200])[1:-1]
         raise PianoamtError(f"{show_path(path)}: not a recipe for training ({reason})") from error
