@@ -464,11 +464,10 @@ def open_session(
     runtime = need("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    at_once = {"enable_fallback": 0}  # else it prints its own report and tries again
     if not Path(path).is_file():
         raise PianoamtError(f"{path}: no such ONNX model")
-    try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], **at_once)
+    try:  # with its fallback it would print a report of its own and try again
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # the runtime's errors share no class of their own
         raise PianoamtError(f"{path}: damaged or not an ONNX model ({str(error).splitlines()[0][:120]})") from error
 
