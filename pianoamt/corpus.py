@@ -1198,7 +1198,7 @@ class _Finding:
     sound: str  # identifies the recording; empty where it could not be read
     notes: str  # identifies the notes; empty where there are none
 
-
+# %% ../nbs/02_corpus.ipynb #c123b
 def _examine(
     task: tuple[Piece, bool],  # a piece, and whether to read headers only
 ) -> _Finding:  # what was found out
@@ -1257,7 +1257,7 @@ class CheckResult:
     problems: tuple[Problem, ...]  # to be mended
     hints: tuple[Problem, ...]  # to be known
 
-
+# %% ../nbs/02_corpus.ipynb #c126b
 def check(
     corpus: Corpus,  # a dataset
     jobs: int | None = None,  # processes; None takes every core where it pays

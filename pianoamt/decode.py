@@ -86,6 +86,7 @@ class DecoderConfig:
     min_duration: float = 0.02  # s; no note is shorter, unless its key is struck again; 0.001..1
     velocity_tilt: float = 0.0  # dB an octave by which levels are raised above middle C and lowered below, -3..3
     velocity_bow: float = 0.0  # dB an octave squared by which they are raised towards both ends, -1..1
+    velocity_context: float = 0.0  # share of the way that levels are drawn to those of the last second, 0..0.9
 
     def __post_init__(self) -> None:
         "Refuse settings outside their range."
@@ -99,6 +100,8 @@ class DecoderConfig:
         if not (abs(self.velocity_tilt) <= 3 and abs(self.velocity_bow) <= 1):
             found = f"velocity_tilt is {self.velocity_tilt:g}, velocity_bow {self.velocity_bow:g}"
             raise PianoamtError(f"{found}: expected at most 3 and 1 to either side")
+        if not 0 <= self.velocity_context <= 0.9:
+            raise PianoamtError(f"velocity_context is {self.velocity_context:g}: expected 0 to 0.9")
 
 # %% ../nbs/12_decode.ipynb #c086
 def saved_decoder(
@@ -156,7 +159,7 @@ _OPEN_DTYPE = np.dtype(
         ("code", "i8"),  # key and onset, see `_pack`
         ("peak", "i8"),  # tick of the first offset or release peak after it
         ("fall", "i8"),  # tick at which the frame roll fell
-        ("velocity", "f8"),  # 0..1
+        ("strength", "f8"),  # velocity / 127 if the recording had nominal gain, above 0
         ("confidence", "f8"),  # 0..1
     ]
 )
@@ -182,13 +185,64 @@ def _strengths(
         total += weight
     return weighted / total
 
+# %% ../nbs/12_decode.ipynb #reg2
+_MIDDLE_C = 60
+_DECADE_DB = 40.0  # a tenfold velocity is this many decibels louder, see *The loss*
+
+
+def register_gain(
+    pitches: npt.NDArray[Any],  # MIDI pitches, shape (notes,)
+    config: DecoderConfig,  # its tilt and bow
+) -> npt.NDArray[np.float64]:  # what to multiply strengths with, above 0, shape (notes,)
+    "Make up for registers that a network hears too loud or too soft."
+    octaves = (pitches.astype(np.float64) - _MIDDLE_C) / 12
+    return 10 ** ((config.velocity_tilt * octaves + config.velocity_bow * octaves**2) / _DECADE_DB)
+
+# %% ../nbs/12_decode.ipynb #dyn2
+_MEMORY = FRAMES_PER_SECOND  # frames after which a stroke counts e times less
+
+
+class _Dynamics:
+    """How loud the last strokes have been, whatever blocks they came in."""
+
+    def __init__(self) -> None:
+        self._frame, self._total, self._count = 0, 0.0, 0.0
+
+    def around(
+        self,
+        frames: npt.NDArray[Any],  # at which keys are struck, none before those of the last call, shape (strokes,)
+        levels: npt.NDArray[np.float64],  # of the strokes, in any unit, shape (strokes,)
+    ) -> npt.NDArray[np.float64]:  # mean level up to each stroke's frame, the latest counting most, shape (strokes,)
+        "Take strokes into the running mean."
+        struck, group = np.unique(frames, return_inverse=True)
+        totals, counts = np.bincount(group, levels), np.bincount(group)
+        means = np.empty(len(struck))
+        rows = zip(struck.tolist(), totals.tolist(), counts.tolist(), strict=True)
+        for index, (frame, total, count) in enumerate(rows):
+            kept = math.exp((self._frame - frame) / _MEMORY)
+            self._frame, self._total, self._count = frame, kept * self._total + total, kept * self._count + count
+            means[index] = self._total / self._count
+        return means[group]
+
+# %% ../nbs/12_decode.ipynb #dyn2b
+def _in_context(
+    strengths: npt.NDArray[np.float64],  # as heard, shape (strokes,)
+    frames: npt.NDArray[Any],  # at which keys are struck, shape (strokes,)
+    dynamics: _Dynamics,  # of what came before
+    share: float,  # 0 believes the ear alone
+) -> npt.NDArray[np.float64]:  # shape (strokes,)
+    "Draw the levels of strokes to the level of the music around them."
+    levels = np.log10(np.maximum(strengths, 1e-4))
+    return strengths * 10 ** (share * (dynamics.around(frames, levels) - levels))
+
 # %% ../nbs/12_decode.ipynb #f15
 def _strikes(
     stack: npt.NDArray[np.float32],  # onset, offset, release, frame, velocity: shape (5, rows, 88)
     start: int,  # the first row to look for peaks in, at least 2
     stop: int,  # one past the last
     base: int,  # frame number of the first row
-    config: DecoderConfig,  # thresholds
+    config: DecoderConfig,  # thresholds, and how levels are corrected
+    dynamics: _Dynamics,  # of what came before
 ) -> npt.NDArray[Any]:  # table of `_OPEN_DTYPE`
     "Open a note at every onset peak."
     frames, keys, times = find_peaks(stack[0, start - _REACH : stop + _REACH], config.onset_threshold)
@@ -196,7 +250,8 @@ def _strikes(
     notes = np.zeros(len(frames), dtype=_OPEN_DTYPE)
     notes["code"], notes["peak"] = _pack(keys, times + (base + start - _REACH)), _NEVER
     notes["confidence"] = np.clip(stack[0, frames, keys], 0, 1)
-    notes["velocity"] = _strengths(stack, frames, keys)
+    strengths = _strengths(stack, frames, keys) * register_gain(keys + LOWEST_PITCH, config)
+    notes["strength"] = _in_context(strengths, base + frames, dynamics, config.velocity_context)
     earliest = _ticks(notes["code"]) + _min_ticks(config)
     first = -(-earliest // _TICKS) - base  # the row at or after it
     is_low = (stack[3, first, keys] < config.frame_threshold) & (stack[3, first + 1, keys] < config.frame_threshold)
@@ -269,19 +324,6 @@ def _refine_falls(
     refined[rows] = np.where(height < _LOWEST_TIP, ends[rows], np.minimum(np.maximum(tip, earliest), following))
     return refined
 
-# %% ../nbs/12_decode.ipynb #reg2
-_MIDDLE_C = 60
-_DECADE_DB = 40.0  # a tenfold velocity is this many decibels louder, see *The loss*
-
-
-def register_gain(
-    pitches: npt.NDArray[Any],  # MIDI pitches, shape (notes,)
-    config: DecoderConfig,  # its tilt and bow
-) -> npt.NDArray[np.float64]:  # what to multiply strengths with, above 0, shape (notes,)
-    "Make up for registers that a network hears too loud or too soft."
-    octaves = (pitches.astype(np.float64) - _MIDDLE_C) / 12
-    return 10 ** ((config.velocity_tilt * octaves + config.velocity_bow * octaves**2) / _DECADE_DB)
-
 # %% ../nbs/12_decode.ipynb #c052
 HEARD_DTYPE = np.dtype(
     [
@@ -297,13 +339,12 @@ HEARD_DTYPE = np.dtype(
 def _finish(
     notes: npt.NDArray[Any],  # table of `_OPEN_DTYPE`, shape (notes,)
     ends: npt.NDArray[np.int64],  # tick at which each ends, shape (notes,)
-    config: DecoderConfig,  # the curve for their levels
 ) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`
     "Give notes their seconds, pitch and strength."
     heard = np.empty(len(notes), dtype=HEARD_DTYPE)
     heard["onset"], heard["offset"] = (t / _TICKS / FRAMES_PER_SECOND for t in (_ticks(notes["code"]), ends))
     heard["pitch"] = (notes["code"] >> _KEY_BITS) + LOWEST_PITCH
-    heard["strength"] = notes["velocity"] * register_gain(heard["pitch"], config)
+    heard["strength"] = notes["strength"]
     heard["confidence"] = notes["confidence"]
     return heard
 
@@ -374,14 +415,19 @@ class _Hearing:
             raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
         self.config, self.durations, self._has_release = config or DecoderConfig(), durations, durations == "key"
         self._ahead = 1 + math.ceil(1 + _min_ticks(self.config) / _TICKS)  # frames that decide about an onset
-        self._window, self._open = _Window(), np.zeros(0, dtype=_OPEN_DTYPE)
+        self._restart()
+
+    def _restart(self) -> None:
+        "Forget all that was heard."
+        self._window, self._dynamics, self._open = _Window(), _Dynamics(), np.zeros(0, dtype=_OPEN_DTYPE)
 
     def _examine(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`
         "Examine all rows whose neighbours are known; return the notes that became final."
         stack, base, stop = self._window.stack, self._window.base, self._window.stack.shape[1] - self._ahead
         if not self._window.is_begun or stop <= _OVERLAP:
             return np.empty(0, dtype=HEARD_DTYPE)
-        notes = np.concatenate([self._open, _strikes(stack, _OVERLAP, stop, base, self.config)])
+        struck = _strikes(stack, _OVERLAP, stop, base, self.config, self._dynamics)
+        notes = np.concatenate([self._open, struck])
         notes = notes[np.argsort(notes["code"])]
         _hear_witnesses(notes, stack[:, : stop + _REACH], base, self.config, self._has_release)
         ends = _ends(notes)
@@ -389,7 +435,7 @@ class _Hearing:
         ends = np.where(is_final, _refine_falls(notes, ends, stack, base, self.config, self._has_release), ends)
         self._open = notes[~is_final]
         self._window.drop(stop - _OVERLAP)
-        return _finish(notes[is_final], ends[is_final], self.config)
+        return _finish(notes[is_final], ends[is_final])
 
 # %% ../nbs/12_decode.ipynb #f35
 class NoteDecoder(_Hearing):
@@ -412,7 +458,7 @@ class NoteDecoder(_Hearing):
         "The notes that have begun but are not final yet."
         heard = (self._window.base + _OVERLAP) * _TICKS
         ends = np.minimum(_ends(self._open), np.maximum(heard, _ticks(self._open["code"])))
-        return _finish(self._open, ends, self.config)
+        return _finish(self._open, ends)
 
     def close(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`: the notes that had not become final
         "End the recording; what still sounds ends with the last frame. The decoder is then ready for another."
@@ -422,8 +468,8 @@ class NoteDecoder(_Hearing):
         stack, base = self._window.stack, self._window.base
         refined = _refine_falls(notes, ends, stack, base, self.config, self._has_release)
         ends = np.where(ends < _NEVER, refined, np.maximum(last * _TICKS, earliest))
-        self._window, self._open = _Window(), np.zeros(0, dtype=_OPEN_DTYPE)
-        return np.sort(np.concatenate([final, _finish(notes, ends, self.config)]), order=("onset", "pitch"))
+        self._restart()
+        return np.sort(np.concatenate([final, _finish(notes, ends)]), order=("onset", "pitch"))
 
 # %% ../nbs/12_decode.ipynb #c064
 _BLOCK = 1024  # frames

@@ -408,7 +408,7 @@ def report(
     say(f"{verdict}; {notes} notes" if notes else verdict)
     return 1 if problems else 0
 
-
+# %% ../nbs/14c_doctor.ipynb #c054b
 def report_json(
     findings: Iterable[Finding],  # from `examine`
     say: Callable[[str], object] = print,  # what to do with the text

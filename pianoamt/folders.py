@@ -516,7 +516,7 @@ def _absolute(
     "Prepare a task for a machine that works elsewhere."
     return replace(task, audio=Path(os.path.abspath(task.audio)), stem=Path(os.path.abspath(task.stem)))
 
-
+# %% ../nbs/14b_folders.ipynb #j26b
 def _outcomes(
     run: FolderRun,  # planned
     jobs: int,  # processes

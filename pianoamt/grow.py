@@ -78,7 +78,7 @@ def lstm_axes(
         table[f"{name}.{direction}.bias_ih_l0"] = table[f"{name}.{direction}.bias_hh_l0"] = (gates, None)
     return table
 
-
+# %% ../nbs/07a_grow.ipynb #g011b
 def fglstm_axes(
     name: str,  # of the group in the network
     channels: Axis,  # what it hears in one frame
@@ -132,7 +132,7 @@ def can_grow(
     rest = [{name: value for name, value in vars(each).items() if name not in free} for each in (old, new)]
     return rest[0] == rest[1] and all(before <= after for before, after in widths)
 
-
+# %% ../nbs/07a_grow.ipynb #g017b
 def grow(
     small: PianoNet,  # trained
     config: ModelConfig,  # what it shall become

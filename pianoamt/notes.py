@@ -326,7 +326,7 @@ def _read_table(
         reason = getattr(problem, "strerror", None) or str(problem)
     raise error(f"{show_path(path)}: {claim} ({reason})")
 
-
+# %% ../nbs/00_notes.ipynb #c047b
 def read_json(
     path: str | os.PathLike[str],  # a text file
     claim: str,  # what it should have been, for the message, e.g. "not a recipe"

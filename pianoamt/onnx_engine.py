@@ -216,7 +216,7 @@ def add_convolution(
         out = graph.add("Add", out, apart)
     return out
 
-
+# %% ../nbs/13b_onnx.ipynb #c021b
 def add_block(
     graph: Graph,  # grows
     block: "Block",  # what to write out, as it is in use

@@ -128,7 +128,7 @@ def load_pieces(
 
 # %% ../nbs/13f_thresholds.ipynb #c023
 TRIED = {f"{name}_threshold": (0.05, 0.95) for name in ("onset", "offset", "frame", "release")}  # lowest, highest
-TRIED |= {"velocity_tilt": (-2.0, 2.0), "velocity_bow": (-0.8, 0.8)}
+TRIED |= {"velocity_tilt": (-2.0, 2.0), "velocity_bow": (-0.8, 0.8), "velocity_context": (0.0, 0.6)}
 
 
 def searched(
