@@ -257,7 +257,7 @@ class Player:
         return f'<audio controls src="data:audio/ogg;base64,{encoded}"></audio>'
 
 # %% ../nbs/01_audio.ipynb #c043
-_LOUDEST = 1e6  # full scale is 1; some programs write 16-bit numbers as floats, up to 32,768
+LOUDEST = 1e6  # full scale is 1; some programs write 16-bit numbers as floats, up to 32,768
 
 
 def _mono(
@@ -270,8 +270,8 @@ def _mono(
     for chunk in chunks:
         channels = chunk.shape[1]
         mono = chunk[:, 0] if channels == 1 else chunk @ np.full(channels, 1 / channels, dtype=np.float32)
-        if not np.abs(mono).max(initial=0) <= _LOUDEST:  # so written that NaN fails it
-            second = (position + int(np.argmin(np.abs(mono) <= _LOUDEST))) / rate
+        if not np.abs(mono).max(initial=0) <= LOUDEST:  # so written that NaN fails it
+            second = (position + int(np.argmin(np.abs(mono) <= LOUDEST))) / rate
             raise AudioError(
                 f"{show_path(path)}: holds values that are no sound (NaN, infinite or huge) at {second:.2f} s"
             )

@@ -22,7 +22,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from .audio import read_blocks
+from .audio import LOUDEST, read_blocks
 from pianoamt.decode import (
     HEARD_DTYPE,
     DecoderConfig,
@@ -380,9 +380,6 @@ class RunningTranscription:
         return self._pedals if self.durations == "key" else self._pedals[:0]
 
 # %% ../nbs/13c_stream.ipynb #c027
-_LOUDEST = 1e6  # full scale is 1
-
-
 def check_block(
     block: npt.ArrayLike,  # what came from outside
 ) -> npt.NDArray[np.float32]:  # the same, sound for certain
@@ -392,7 +389,7 @@ def check_block(
         raise PianoamtError(f"a block must be one channel of samples, not an array of shape {samples.shape}")
     if len(samples) and samples.dtype.kind != "f":
         raise PianoamtError(f"a block of {samples.dtype}: expected floats in [-1, 1]; divide 16-bit integers by 32768")
-    if not np.abs(samples).max(initial=0) <= _LOUDEST:  # so written that NaN fails it
+    if not np.abs(samples).max(initial=0) <= LOUDEST:  # so written that NaN fails it
         raise PianoamtError("a block holds values that are no sound (NaN, infinite or huge); it was left out")
     return samples.astype(np.float32)
 
