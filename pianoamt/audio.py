@@ -279,10 +279,10 @@ def _mono(
         yield mono
 
 # %% ../nbs/01_audio.ipynb #c046
-def _resampled(
+def resampled(
     pieces: Iterable[npt.NDArray[np.float32]],  # mono pieces of any length
-    from_rate: int,  # Hz
-    to_rate: int,  # Hz
+    from_rate: float,  # Hz
+    to_rate: float,  # Hz
 ) -> Iterator[npt.NDArray[np.float32]]:  # mono pieces at the new rate
     "Resample a stream without seams."
     if from_rate == to_rate:
@@ -321,7 +321,7 @@ def read_blocks(
     "Read a recording block by block in little memory; AudioError names whatever stands in the way."
     info, file = audio_info(path), Path(path)
     chunks = _foreign_chunks(file) if _needs_ffmpeg(file) else _sound_chunks(file)
-    pieces = _resampled(_mono(chunks, file, info.sample_rate), info.sample_rate, sample_rate)
+    pieces = resampled(_mono(chunks, file, info.sample_rate), info.sample_rate, sample_rate)
     some = False
     for block in _in_blocks(pieces, max(1, round(block_seconds * sample_rate))):
         some = True
