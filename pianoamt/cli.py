@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
-           'OffsetThreshold', 'MinDuration', 'TempoOption', 'FormatsOption', 'RecursiveOption', 'OverwriteOption',
-           'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption', 'TriedFolder', 'TriedWeights',
-           'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder',
-           'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption',
-           'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder', 'DataFolder',
-           'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder',
-           'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'complain',
-           'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder',
-           'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'carry_out', 'transcribe',
-           'show_notes', 'demo', 'find_sound', 'listen_to', 'keep_heard', 'listen', 'doctor', 'score', 'Layout',
-           'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess', 'describe_pack', 'pack',
-           'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
+           'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'FormatsOption', 'RecursiveOption',
+           'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption', 'TriedFolder',
+           'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption',
+           'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder',
+           'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder',
+           'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption',
+           'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
+           'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName',
+           'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow',
+           'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'listen_to', 'keep_heard', 'listen', 'doctor',
+           'score', 'Layout', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
+           'describe_pack', 'pack', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve',
+           'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -190,6 +191,10 @@ OnsetThreshold = Annotated[float | None, typer.Option(help="The less, the more n
 OffsetThreshold = Annotated[float | None, typer.Option(help="The less, the sooner notes end; 0 to 1.", metavar="X")]
 MinDuration = Annotated[float | None, typer.Option(help="No note is shorter; 0.001 to 1.", metavar="SECONDS")]
 TempoOption = Annotated[float, typer.Option(min=4, max=1000, help="What the MIDI file claims.", metavar="BPM")]
+TuningOption = Annotated[
+    float | None,
+    typer.Option(min=-50, max=50, help="How far the piano is from 440 Hz; found if not given.", metavar="CENTS"),
+]
 FormatsOption = Annotated[str, typer.Option(help="What to write, e.g. mid,csv,json,npz,png,wav.", metavar="LIST")]
 RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders, too.")]
 OverwriteOption = Annotated[
@@ -367,6 +372,7 @@ def transcribe(
     offset_threshold: OffsetThreshold = None,  # the same for ends, of the sound and of the key
     min_duration: MinDuration = None,  # s
     tempo: TempoOption = 120.0,  # beats a minute
+    tuning: TuningOption = None,  # cents above 440 Hz
     quiet: QuietOption = False,  # whether to show nothing but errors
 ) -> int:  # exit code
     "Transcribe recordings, OUT/piece.mid for piece.wav. A folder is mirrored; what is done there is skipped."
@@ -376,7 +382,7 @@ def transcribe(
     if cluster and jobs > 1:
         raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
     how = parse_formats(formats), durations.value, device.value, engine.value, weights
-    options = TranscribeOptions(*how, onset_threshold, offset_threshold, min_duration, tempo)
+    options = TranscribeOptions(*how, onset_threshold, offset_threshold, min_duration, tempo, tuning)
     with progress_bar("looking at the recordings", quiet) as report:
         run = plan_run(audio, out, options, recursive, overwrite, report)
     return carry_out(run, jobs, cluster, quiet)

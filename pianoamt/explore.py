@@ -37,6 +37,7 @@ from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
 from .notes import TEMP_PREFIX, PianoamtError, cut_overlaps, make_notes, show_path
+from .retune import at_recording_time, retune, speed_for
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls
 from .transcription import Transcriber, Transcription
@@ -104,6 +105,7 @@ class Session:
     config: DecoderConfig  # thresholds
     durations: str = "key"  # key or pedal
     edits: tuple[Edit, ...] = ()  # in the order in which they were made
+    tuning: float = 0.0  # cents above 440 Hz that were made up for
 
     @property
     def seconds(self) -> float:
@@ -115,13 +117,15 @@ def decode_session(
     session: Session,  # with thresholds and edits
 ) -> Transcription:  # what they make of the rolls
     "Find the notes anew; the network is not asked again."
-    notes = decode_notes(session.rolls, session.config, session.durations, level=True)
-    pedal = decode_pedal(session.rolls, session.config)
+    heard = decode_notes(session.rolls, session.config, session.durations, level=True)
+    pedals, speed = decode_pedal(session.rolls, session.config), speed_for(session.tuning)
+    notes, pedal = at_recording_time(heard, speed), at_recording_time(pedals, speed)
     return Transcription(
         notes=apply_edits(notes, session.edits),
         pedal=pedal if session.durations == "key" else pedal[:0],
         durations=session.durations,
         seconds=session.seconds,
+        tuning=session.tuning,
     )
 
 # %% ../nbs/15_explore.ipynb #c015
@@ -193,11 +197,13 @@ def open_session(
 
     with time_limit(limits.patience):
         expected = max(audio_info(path).seconds, 1e-9) * FRAMES_PER_SECOND
-        for rolls in transcriber.engine.rolls(blocks()):
+        played, tuning = retune(blocks())
+        for rolls in transcriber.engine.rolls(played):
             parts.append(rolls)
             if progress:
                 progress(min(1.0, sum(map(len, parts)) / expected))
-    return Session(name or Path(path).name, np.concatenate(kept), concat_rolls(parts), transcriber.decoder)
+    name, sound = name or Path(path).name, np.concatenate(kept)
+    return Session(name, sound, concat_rolls(parts), transcriber.decoder, tuning=tuning)
 
 # %% ../nbs/15_explore.ipynb #c031
 def spectrogram(

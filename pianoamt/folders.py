@@ -55,6 +55,7 @@ class TranscribeOptions:
     offset_threshold: float | None = None  # the same for ends, of the sound and of the key
     min_duration: float | None = None  # no note is shorter, s, 0.001..1; None takes what was tuned with the weights
     tempo: float = 120.0  # beats a minute that MIDI files claim, 4..1000
+    tuning: float | None = None  # of all pianos, cents above 440 Hz, -50..50; None finds out for each recording
     threads: int | None = None  # processor threads where several processes share them; None takes what there is
 
 # %% ../nbs/14b_folders.ipynb #c006x0
@@ -161,7 +162,9 @@ def write_transcription(
     transcriber = load_transcriber(options)
     begun = time.perf_counter()
     keep = "npz" in options.formats
-    result = transcriber.transcribe(audio, durations=options.durations, progress=progress, probabilities=keep)
+    result = transcriber.transcribe(
+        audio, durations=options.durations, progress=progress, probabilities=keep, tuning=options.tuning
+    )
     outputs = tuple(result.save(path, options.tempo) for path in output_paths(stem, options.formats))
     taken = time.perf_counter() - begun
     return result, FileResult(audio, "done", result.seconds, taken, len(result.notes), outputs)

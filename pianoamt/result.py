@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from .audio import Player, read_blocks, write_blocks
 from .notes import NOTE_DTYPE, PianoamtError, atomic_path, plot_roll, show_path, write_midi
+from .retune import speed_for
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls
 
@@ -51,10 +52,11 @@ def write_json(
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
     seconds: float,  # length of the recording
     durations: str,  # "key" or "pedal"
+    tuning: float = 0.0,  # cents above 440 Hz that were made up for
 ) -> None:
-    "Write an object with seconds, durations, notes and pedal; one line a note."
+    "Write an object with seconds, durations, tuning, notes and pedal; one line a note."
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(f'{{"seconds": {round(seconds, 5)}, "durations": {json.dumps(durations)}')
+        file.write(f'{{"seconds": {round(seconds, 5)}, "durations": {json.dumps(durations)}, "tuning": {tuning:g}')
         for name, table in (("notes", notes), ("pedal", pedal)):
             file.write(f', "{name}": [')
             for index, row in enumerate(table):
@@ -76,11 +78,12 @@ def write_npz(
     path: Path,  # the file to write
     tables: dict[str, Any],  # arrays, numbers and texts by name
     probabilities: Rolls | None = None,  # what the network said, if it was kept
+    speed: float = 1.0,  # at which the network heard the recording
 ) -> None:
     "Write arrays for NumPy; probabilities as onset_probs, ..., pedal_probs, and the strengths of strokes."
     arrays = dict(tables)
     if probabilities is not None:
-        arrays["frames_per_second"] = FRAMES_PER_SECOND
+        arrays["frames_per_second"] = FRAMES_PER_SECOND / speed
         for field in fields(Rolls):
             name = "strengths" if field.name == "velocity" else f"{field.name}_probs"
             arrays[name] = getattr(probabilities, field.name)
@@ -212,6 +215,7 @@ class _Played:
     seconds: float  # length of the recording
     source: Path | None = None  # the recording, where it was a file
     probabilities: Rolls | None = None  # what the network said, where asked for; float16, 200 MB an hour
+    tuning: float = 0.0  # cents above 440 Hz that were made up for: frames of probabilities are as much longer
 
     def __repr__(self) -> str:
         "One line."
@@ -232,10 +236,11 @@ def write_played(
         raise PianoamtError(f"{show_path(path)}: cannot write {wrong}; use {', '.join(FORMATS)}")
     music, seconds, durations = (played.notes, played.pedal), played.seconds, played.durations
     arrays = {"notes": played.notes, "pedal": played.pedal, "seconds": seconds, "durations": durations}
+    arrays["tuning"] = played.tuning
     writers: dict[str, Callable[[], None]] = {
         ".csv": lambda: write_csv(path, played.notes),
-        ".json": lambda: write_json(path, *music, seconds, durations),
-        ".npz": lambda: write_npz(path, arrays, played.probabilities),
+        ".json": lambda: write_json(path, *music, seconds, durations, played.tuning),
+        ".npz": lambda: write_npz(path, arrays, played.probabilities, speed_for(played.tuning)),
         ".png": lambda: write_picture(path, draw_rows(*music, seconds)),
         ".wav": lambda: write_blocks(path, sonify(*music, seconds)),
     }

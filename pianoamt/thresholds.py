@@ -24,6 +24,7 @@ from .corpus import AUDIO_SUFFIXES
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, default_weights, split_rolls
 from .notes import PianoamtError, atomic_path, show_path
+from .retune import at_recording_time, retune, speed_for
 from .score import f_measure, find_by_stem, match_notes, match_velocities, read_reference
 from .targets import Rolls
 from .tune import best_trial, import_optuna, open_study, run_study
@@ -56,17 +57,17 @@ def heard_rolls(
     weights: str,  # digest of its weights
     recording: Path,  # a sound file
     folder: Path,  # of what was heard so far
-) -> Rolls:  # of the whole recording, mapped from disk
+) -> tuple[Rolls, float]:  # of the whole recording, mapped from disk; the speed at which it was heard
     "What the network hears in a recording, computed at most once."
-    state = recording.stat()
-    key = f"{weights} {recording.resolve()} {state.st_size} {state.st_mtime_ns}"
+    state, (blocks, tuning) = recording.stat(), retune(read_blocks(recording))
+    key = f"{weights} {tuning:g} {recording.resolve()} {state.st_size} {state.st_mtime_ns}"
     path = folder / f"{digest(key.encode())}.npy"
     if not path.exists():
-        parts = engine.rolls(read_blocks(recording))
+        parts = engine.rolls(blocks)
         tables = [np.column_stack([getattr(rolls, item.name) for item in fields(Rolls)]) for rolls in parts]
         with atomic_path(path) as temporary:
             np.save(temporary, np.concatenate(tables))
-    return split_rolls(np.load(path, mmap_mode="r"))
+    return split_rolls(np.load(path, mmap_mode="r")), speed_for(tuning)
 
 # %% ../nbs/13f_thresholds.ipynb #c012
 def mean_f1(
@@ -99,14 +100,18 @@ class DevelopmentPiece:
     name: str
     rolls: Rolls  # heard
     references: dict[str, npt.NDArray[Any]]  # "key" or "pedal" → notes with such durations
+    speed: float = 1.0  # at which the recording was heard
 
     def score(
         self,
         decoder: DecoderConfig,  # thresholds
     ) -> float:  # 0..1, mean over the conventions
         "How well a decoder reads this piece."
-        estimates = {name: decode_notes(self.rolls, decoder, name, level=True) for name in self.references}
-        return float(np.mean([mean_f1(notes, estimates[name]) for name, notes in self.references.items()]))
+        scores = []
+        for name, notes in self.references.items():
+            heard = decode_notes(self.rolls, decoder, name, level=True)
+            scores.append(mean_f1(notes, at_recording_time(heard, self.speed)))
+        return float(np.mean(scores))
 
 # %% ../nbs/13f_thresholds.ipynb #c020
 def load_pieces(
@@ -123,7 +128,8 @@ def load_pieces(
     for number, (stem, (recording, _)) in enumerate(pairs.items(), 1):
         if report:
             report(f"listening to {show_path(recording.name)} ({number} of {len(pairs)})")
-        pieces.append(DevelopmentPiece(stem, heard_rolls(engine, weights, recording, folder), references[stem]))
+        rolls, speed = heard_rolls(engine, weights, recording, folder)
+        pieces.append(DevelopmentPiece(stem, rolls, references[stem], speed))
     return sorted(pieces, key=lambda piece: len(next(iter(piece.references.values()))))
 
 # %% ../nbs/13f_thresholds.ipynb #c023

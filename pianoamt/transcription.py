@@ -20,6 +20,7 @@ from .engine import Engine
 from .notes import PianoamtError
 from .onnx_engine import make_engine
 from .result import Transcription, compact
+from .retune import at_recording_time, retune, speed_for
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls
 
 if TYPE_CHECKING:
@@ -131,19 +132,21 @@ class Transcriber:
         durations: str = "key",  # key or pedal
         progress: Callable[[float], None] | None = None,  # called with the share done, 0 to 1
         probabilities: bool = False,  # whether to keep what the network said: 200 MB an hour
+        tuning: float | None = None,  # of the piano, cents above 440 Hz, -50 to 50; None finds out
     ) -> Transcription:  # notes and pedal
         "Transcribe one recording; raises `AudioError` for audio that cannot be read."
         if durations not in DURATIONS:
             raise PianoamtError(f"durations is {durations!r}; choose one of {', '.join(DURATIONS)}")
         blocks, expected = open_audio(audio, sample_rate)
-        listener = Listener(expected, progress, probabilities)
-        heard, pedals = hear(
-            self.engine, blocks, NoteDecoder(self.decoder, durations), PedalDecoder(self.decoder), listener
-        )
-        table = np.sort(to_notes(heard, velocity_scale(heard)), order=("onset", "pitch"))
+        blocks, tuning = retune(blocks, tuning)
+        speed = speed_for(tuning)
+        listener = Listener(expected / speed, progress, probabilities)
+        decoders = NoteDecoder(self.decoder, durations), PedalDecoder(self.decoder)
+        heard, pedals = (at_recording_time(table, speed) for table in hear(self.engine, blocks, *decoders, listener))
+        notes = np.sort(to_notes(heard, velocity_scale(heard)), order=("onset", "pitch"))
         source = Path(audio) if isinstance(audio, (str, Path)) else None
         pedals = pedals if durations == "key" else pedals[:0]
-        return Transcription(table, pedals, durations, listener.seconds, source, listener.rolls)
+        return Transcription(notes, pedals, durations, speed * listener.seconds, source, listener.rolls, tuning)
 
     def stream(
         self,
@@ -173,6 +176,7 @@ def transcribe(
     durations: str = "key",  # key (with the pedal beside it) or pedal (extended by it)
     device: str = "auto",  # auto, cpu, cuda or mps
     weights: str | Path | None = None,  # a .safetensors or .onnx file, or "tiny"; None takes the bundled ones
+    tuning: float | None = None,  # of the piano, cents above 440 Hz, -50 to 50; None finds out
 ) -> Transcription:  # notes and pedal
     "Transcribe one recording with a network that is loaded once and kept."
-    return _shared(weights, device).transcribe(audio, sample_rate, durations)
+    return _shared(weights, device).transcribe(audio, sample_rate, durations, tuning=tuning)
