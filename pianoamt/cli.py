@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
-           'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'FormatsOption', 'RecursiveOption',
-           'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption', 'TriedFolder',
-           'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption', 'JobsOption',
-           'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile', 'PackFolder',
-           'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile', 'RunFolder',
-           'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption',
-           'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
+           'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'LiveTuning', 'FormatsOption',
+           'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption',
+           'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption',
+           'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile',
+           'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile',
+           'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption',
+           'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
            'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName',
            'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow',
            'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'listen_to', 'keep_heard', 'listen', 'doctor',
@@ -194,6 +194,9 @@ TempoOption = Annotated[float, typer.Option(min=4, max=1000, help="What the MIDI
 TuningOption = Annotated[
     float | None,
     typer.Option(min=-50, max=50, help="How far the piano is from 440 Hz; found if not given.", metavar="CENTS"),
+]
+LiveTuning = Annotated[
+    float, typer.Option("--tuning", min=-50, max=50, help="How far the piano is from 440 Hz.", metavar="CENTS")
 ]
 FormatsOption = Annotated[str, typer.Option(help="What to write, e.g. mid,csv,json,npz,png,wav.", metavar="LIST")]
 RecursiveOption = Annotated[bool, typer.Option("--recursive", "-r", help="Look into subfolders, too.")]
@@ -494,6 +497,7 @@ def listen(
     device: DeviceOption = Device.auto,  # where the network runs
     weights: WeightsFile = None,  # .safetensors
     onset_threshold: OnsetThreshold = None,  # 0..1; None takes what was tuned with the weights
+    tuning: LiveTuning = 0.0,  # cents above 440 Hz
     quiet: QuietOption = False,  # show nothing but errors
 ) -> int:  # exit code
     "Transcribe the microphone live. Ctrl-C ends, and writes the MIDI file."
@@ -508,7 +512,7 @@ def listen(
         target = out / time.strftime(f"{stem.replace('%', '%%')}-%Y-%m-%d-%H%M%S.mid")
     rate = sound.sample_rate if isinstance(sound, Microphone) else SAMPLE_RATE
     options = TranscribeOptions(device=device.value, weights=weights, onset_threshold=onset_threshold)
-    stream = load_transcriber(options).stream(rate, durations.value)
+    stream = load_transcriber(options).stream(rate, durations.value, tuning)
     heard = sound.name if isinstance(sound, Microphone) else show_path(sound)
     if not quiet:
         typer.echo(f"listening to {heard}; notes appear {stream.latency:.1f} s after they end; Ctrl-C ends")

@@ -444,7 +444,7 @@ class NoteDecoder(_Hearing):
     @property
     def latency(self) -> float:  # s
         "How long after its end, at most, a note is returned by `feed`."
-        return (self._ahead + _WAIT / _TICKS + 1) / FRAMES_PER_SECOND
+        return (self._ahead + _WAIT / _TICKS + 1 + _BEFORE_FALL + 1.5) / FRAMES_PER_SECOND
 
     def feed(
         self,

@@ -36,6 +36,7 @@ from .engine import COLUMNS, SoundFinder, TorchEngine, split_rolls, stack_logits
 from .hcqt import HCQT
 from .model import FGLSTM, PER_KEY_HEADS, LookaheadLSTM, PedalHead, PianoNet, run_lstm
 from .notes import PEDAL_DTYPE, PianoamtError
+from .retune import at_recording_time, check_tuning, speed_for
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls
 
 # %% ../nbs/13c_stream.ipynb #c008
@@ -73,7 +74,7 @@ class FeatureStream:
         self,
         transform: HCQT,  # the network's own
         hop: int = 32,  # frames that come at a time
-        sound: int = 16,  # frames of sound after the newest that is transformed
+        sound: int = 12,  # frames of sound after the newest that is transformed
         device: str = "cpu",  # where the transform is
     ) -> None:
         self.transform, self.hop, self.sound, self.device = transform, hop, sound, device
@@ -253,7 +254,7 @@ class ChunkStream:
     def __init__(
         self,
         engine: TorchEngine,  # its transform and network
-        sound: int = 16,  # frames of sound after the newest that is transformed
+        sound: int = 12,  # frames of sound after the newest that is transformed
     ) -> None:
         config = engine.network.config
         self.engine, self.hop = engine, config.chunk
@@ -297,7 +298,7 @@ class RollStream:
     def __init__(
         self,
         engine: TorchEngine,  # its transform and network
-        sound: int = 16,  # frames of sound after the newest that is transformed
+        sound: int = 12,  # frames of sound after the newest that is transformed
     ) -> None:
         self.finder, self.chunks = SoundFinder(), ChunkStream(engine, sound)
         self.heard, self.next_frame = 0, self.finder.begin  # samples that came in; frame that goes out next
@@ -339,15 +340,17 @@ class RunningTranscription:
         self,
         config: DecoderConfig,  # thresholds
         durations: str = "key",  # key or pedal
+        speed: float = 1.0,  # at which the recording is heard
     ) -> None:
-        self.durations = durations
+        self.durations, self.speed = durations, speed
         self._notes, self._pedal = NoteDecoder(config, durations), PedalDecoder(config)
         self._heard, self._pedals = np.empty(0, HEARD_DTYPE), np.empty(0, PEDAL_DTYPE)
 
     def _finish(self, heard: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        "Remember notes; give them velocities by what was heard so far."
+        "Remember notes; give them velocities by what was heard so far, and the times of the recording."
         if not len(heard):
             return []
+        heard = at_recording_time(heard, self.speed)
         self._heard = np.concatenate([self._heard, heard])
         return [np.sort(to_notes(heard, velocity_scale(self._heard)), order=("onset", "pitch"))]
 
@@ -359,17 +362,17 @@ class RunningTranscription:
         tables = []
         for part in rolls:
             tables += self._finish(self._notes.feed(part))
-            self._pedals = np.concatenate([self._pedals, self._pedal.feed(part)])
+            self._pedals = np.concatenate([self._pedals, at_recording_time(self._pedal.feed(part), self.speed)])
         return tables
 
     def end(self) -> list[npt.NDArray[Any]]:  # at most one table of `NOTE_DTYPE`: the notes that still sounded
         "What still sounds ends here."
-        self._pedals = np.concatenate([self._pedals, self._pedal.close()])
+        self._pedals = np.concatenate([self._pedals, at_recording_time(self._pedal.close(), self.speed)])
         return self._finish(self._notes.close())
 
     def sounding(self) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`; a note's offset is how far it has been heard
         "The notes that have begun but are not final yet."
-        return to_notes(self._notes.sounding(), velocity_scale(self._heard))
+        return to_notes(at_recording_time(self._notes.sounding(), self.speed), velocity_scale(self._heard))
 
     def notes(self) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, sorted by onset
         "All final notes, their velocities on one scale."
@@ -398,17 +401,18 @@ _RESAMPLING = 0.08  # s that the resampler holds back at most, at rates from 16 
 
 
 class Inlet:
-    """Blocks at any sample rate in, samples at 16 kHz out."""
+    """Blocks at any sample rate in, samples at 16 kHz and concert pitch out."""
 
     def __init__(
         self,
         sample_rate: int,  # of the blocks, in Hz, 1,000..768,000
+        speed: float = 1.0,  # at which they are played
     ) -> None:
         if not 1_000 <= sample_rate <= 768_000:
             raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
-        self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate == SAMPLE_RATE
+        self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate * speed == SAMPLE_RATE
         self.held = 0.0 if self._as_is else _RESAMPLING * max(1.0, SAMPLE_RATE / sample_rate)  # s, at most
-        self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32")
+        self._resampler = soxr.ResampleStream(sample_rate * speed, SAMPLE_RATE, 1, dtype="float32")
 
     def feed(
         self,
@@ -430,12 +434,14 @@ class Stream(RunningTranscription):
         decoder: DecoderConfig | None = None,  # thresholds; None takes those saved with the weights
         sample_rate: int = SAMPLE_RATE,  # of the blocks, in Hz, 1,000..768,000
         durations: str = "key",  # key or pedal
-        sound: int = 16,  # frames of sound after the newest that is transformed; more is slower
+        sound: int = 12,  # frames of sound after the newest that is transformed; more is slower
+        tuning: float = 0.0,  # of the piano, cents above 440 Hz, -50 to 50; a stream cannot wait to find out
     ) -> None:
         if not isinstance(engine, TorchEngine):
             raise PianoamtError("a stream needs the engine of PyTorch; Transcriber.stream() finds it")
-        super().__init__(decoder or saved_decoder(engine.info, "these weights"), durations)
-        self._inlet, self._rolls, self._is_open = Inlet(sample_rate), RollStream(engine, sound), True
+        check_tuning(tuning)
+        super().__init__(decoder or saved_decoder(engine.info, "these weights"), durations, speed_for(tuning))
+        self._inlet, self._rolls, self._is_open = Inlet(sample_rate, self.speed), RollStream(engine, sound), True
 
     @property
     def seconds(self) -> float:
@@ -445,7 +451,8 @@ class Stream(RunningTranscription):
     @property
     def latency(self) -> float:
         "How long after its end, at most, a note is returned, s of sound; what computing takes comes on top."
-        return self._rolls.chunks.delay / FRAMES_PER_SECOND + self._notes.latency + self._inlet.held
+        heard = self._rolls.chunks.delay / FRAMES_PER_SECOND + self._notes.latency
+        return heard * self.speed + self._inlet.held
 
     def feed(
         self,

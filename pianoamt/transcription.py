@@ -152,11 +152,12 @@ class Transcriber:
         self,
         sample_rate: int = SAMPLE_RATE,  # of the blocks that will be fed, in Hz
         durations: str = "key",  # key or pedal
+        tuning: float = 0.0,  # of the piano, cents above 440 Hz, -50 to 50; a stream cannot wait to find out
     ) -> "Stream":  # feed it blocks of samples, take notes; see *Streaming*
         "Transcribe a recording that is still going on; raises `PianoamtError` where PyTorch is missing."
         from pianoamt.stream import Stream
 
-        return Stream(self._carrying, self.decoder, sample_rate, durations)
+        return Stream(self._carrying, self.decoder, sample_rate, durations, tuning=tuning)
 
     @cached_property
     def _carrying(self) -> "TorchEngine":
