@@ -7,8 +7,7 @@ __all__ = ['spectral_peaks', 'cents_off', 'find_tuning', 'correctable', 'speed_f
            'at_recording_time']
 
 # %% ../nbs/01b_retune.ipynb #c002
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,22 +19,33 @@ from .notes import PianoamtError
 # %% ../nbs/01b_retune.ipynb #c005
 _FRAME = 8192  # samples, half a second
 _LOWEST, _HIGHEST = 200, 1200  # Hz
-_DEPTH = np.log(100)  # what is 40 dB below the strongest does not count
+_QUIET = 0.01  # of the loudest, 40 dB below it: does not count
+_MOST_FRAMES = 120  # half a minute
 
 
+def _loud_frames(
+    samples: npt.NDArray[np.float32],  # mono at 16 kHz
+) -> npt.NDArray[np.float32]:  # half a minute, at most, of what is loud, shape (frames, 8192)
+    "Cut sound into frames that overlap by half, from its first loud sample on."
+    loud = np.abs(samples) > _QUIET * np.abs(samples).max(initial=0)
+    samples, loud = (values[int(np.argmax(loud)) :] if loud.any() else values[:0] for values in (samples, loud))
+    if len(samples) < _FRAME:
+        return np.zeros((0, _FRAME), np.float32)
+    frames, heard = (
+        np.lib.stride_tricks.sliding_window_view(values, _FRAME)[:: _FRAME // 2] for values in (samples, loud)
+    )
+    return frames[np.flatnonzero(heard.any(axis=1))[:_MOST_FRAMES]]
+
+# %% ../nbs/01b_retune.ipynb #c005b
 def spectral_peaks(
     samples: npt.NDArray[np.float32],  # mono at 16 kHz
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # frequencies, Hz; amplitudes: each of shape (peaks,)
     "Find the strong partials from 200 to 1,200 Hz in every quarter of a second."
-    if len(samples) < _FRAME:
-        return np.zeros(0), np.zeros(0)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[:: _FRAME // 2]
-    levels = np.log(np.abs(np.fft.rfft(frames * np.hanning(_FRAME))) + 1e-9)
-    loudest = levels.max(axis=1, keepdims=True)
-    levels, loudest = (values[loudest[:, 0] > loudest.max() - _DEPTH] for values in (levels, loudest))
+    levels = np.log(np.abs(np.fft.rfft(_loud_frames(samples) * np.hanning(_FRAME))) + 1e-12)
+    least = levels.max(axis=1, keepdims=True) + np.log(_QUIET)
     first, last = (hertz * _FRAME // SAMPLE_RATE for hertz in (_LOWEST, _HIGHEST))
     left, top, right = (levels[:, first + step : last + step] for step in (-1, 0, 1))
-    rows, columns = np.nonzero((top > left) & (top >= right) & (top > loudest - _DEPTH))
+    rows, columns = np.nonzero((top > left) & (top >= right) & (top > least))
     left, top, right = (values[rows, columns] for values in (left, top, right))
     places = columns + first + 0.5 * (left - right) / (left - 2 * top + right)
     return places * SAMPLE_RATE / _FRAME, np.exp(top)
@@ -81,46 +91,55 @@ def speed_for(
     return 2.0 ** (-cents / 1200)
 
 # %% ../nbs/01b_retune.ipynb #c021
-_AUDIBLE = 1e-3  # of full scale
-_ENOUGH, _PATIENCE = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples of sound; samples in all
+_ENOUGH, _PATIENCE = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples between two looks; samples in all
 
 
-def _opening(
+def _listen(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz
-) -> tuple[list[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:  # blocks taken; at most 30 s of sound in them
-    "Take blocks until half a minute of sound is there."
+) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks that it took; cents above 440 Hz, or None
+    "Take blocks until they tell how the piano is tuned."
     taken: list[npt.NDArray[np.float32]] = []
-    samples, begin = 0, None
+    samples, looked, cents = 0, 0, None
     for block in blocks:
-        if begin is None and np.abs(block).max(initial=0) > _AUDIBLE:
-            begin = samples + int(np.argmax(np.abs(block) > _AUDIBLE))
         taken.append(block)
         samples += len(block)
-        if samples >= (_PATIENCE if begin is None else begin + _ENOUGH):
-            break
-    sound = np.concatenate([np.zeros(0, np.float32), *taken])
-    return taken, sound[begin : begin + _ENOUGH] if begin is not None else sound[:0]
+        if samples - looked >= _ENOUGH or samples >= _PATIENCE:
+            sound, looked = np.concatenate(taken)[:_PATIENCE], samples
+            cents = find_tuning(sound) if len(_loud_frames(sound)) == _MOST_FRAMES else None
+            if cents is not None or samples >= _PATIENCE:
+                return taken, cents
+    return taken, find_tuning(np.concatenate([np.zeros(0, np.float32), *taken])[:_PATIENCE])
 
 # %% ../nbs/01b_retune.ipynb #c024
 def check_tuning(
-    tuning: float | None,  # cents above 440 Hz, or None
+    tuning: Any,  # cents above 440 Hz
 ) -> None:
     "Raise `PianoamtError` for what is no tuning."
-    if tuning is not None and not -50 <= tuning <= 50:
-        raise PianoamtError(f"tuning is {tuning:g}: expected -50 to 50 cents above 440 Hz")
+    if not isinstance(tuning, (int, float)) or not -50 <= tuning <= 50:
+        raise PianoamtError(f"tuning is {tuning}: expected -50 to 50 cents above 440 Hz")
+
+
+def _then(
+    taken: list[npt.NDArray[np.float32]],  # blocks, forgotten as they are passed on
+    blocks: Iterator[npt.NDArray[np.float32]],  # what follows
+) -> Iterator[npt.NDArray[np.float32]]:  # all of them
+    "Put blocks back."
+    while taken:
+        yield taken.pop(0)
+    yield from blocks
 
 
 def retune(
-    blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
+    blocks: Iterable[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
     tuning: float | None = None,  # cents above 440 Hz, -50 to 50; None finds out
-) -> tuple[Iterator[npt.NDArray[np.float32]], float]:  # blocks at 440 Hz; the tuning that was made up for, cents
+) -> tuple[Iterator[npt.NDArray[np.float32]], float]:  # blocks at concert pitch; cents that were made up for
     "Play a recording so that its piano is in tune; multiply times by `speed_for` the tuning."
-    check_tuning(tuning)
-    taken: list[npt.NDArray[np.float32]] = []
+    blocks, taken = iter(blocks), list[npt.NDArray[np.float32]]()
     if tuning is None:
-        taken, sound = _opening(blocks)
-        tuning = correctable(find_tuning(sound))
-    return resampled(itertools.chain(taken, blocks), SAMPLE_RATE * speed_for(tuning), SAMPLE_RATE), tuning
+        taken, cents = _listen(blocks)
+        tuning = correctable(cents)
+    check_tuning(tuning)
+    return resampled(_then(taken, blocks), SAMPLE_RATE * speed_for(tuning), SAMPLE_RATE), tuning
 
 # %% ../nbs/01b_retune.ipynb #c029b
 def at_recording_time(
