@@ -196,8 +196,8 @@ def open_session(
             yield block
 
     with time_limit(limits.patience):
-        expected = max(audio_info(path).seconds, 1e-9) * FRAMES_PER_SECOND
         played, tuning = retune(blocks())
+        expected = max(audio_info(path).seconds, 1e-9) * FRAMES_PER_SECOND / speed_for(tuning)
         for rolls in transcriber.engine.rolls(played):
             parts.append(rolls)
             if progress:

@@ -36,6 +36,7 @@ from .engine import find_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
 from .onnx_engine import choose_model
 from .result import FORMATS, Transcription
+from .retune import check_tuning
 from .transcription import Transcriber
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ def load_transcriber(
     if options.threads:  # PyTorch and onnxruntime read this when they are loaded
         os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     try:
+        if options.tuning is not None:
+            check_tuning(options.tuning)
         transcriber = Transcriber(options.weights, options.device, engine=options.engine)
         ends = options.offset_threshold
         wanted = {"onset_threshold": options.onset_threshold, "offset_threshold": ends, "release_threshold": ends}

@@ -8,6 +8,7 @@ __all__ = ['spectral_peaks', 'cents_off', 'find_tuning', 'correctable', 'speed_f
 
 # %% ../nbs/01b_retune.ipynb #c002
 from collections.abc import Iterable, Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,18 @@ from .notes import PianoamtError
 _FRAME = 8192  # samples, half a second
 _LOWEST, _HIGHEST = 200, 1200  # Hz
 _QUIET = 0.01  # of the loudest, 40 dB below it: does not count
-_MOST_FRAMES = 120  # half a minute
 
 
 def _loud_frames(
     samples: npt.NDArray[np.float32],  # mono at 16 kHz
-) -> npt.NDArray[np.float32]:  # half a minute, at most, of what is loud, shape (frames, 8192)
+) -> npt.NDArray[np.float32]:  # half seconds, without those that are quiet, shape (frames, 8192)
     "Cut sound into frames that overlap by half, from its first loud sample on."
     loud = np.abs(samples) > _QUIET * np.abs(samples).max(initial=0)
     samples, loud = (values[int(np.argmax(loud)) :] if loud.any() else values[:0] for values in (samples, loud))
     if len(samples) < _FRAME:
         return np.zeros((0, _FRAME), np.float32)
-    frames, heard = (
-        np.lib.stride_tricks.sliding_window_view(values, _FRAME)[:: _FRAME // 2] for values in (samples, loud)
-    )
-    return frames[np.flatnonzero(heard.any(axis=1))[:_MOST_FRAMES]]
+    frames, heard = (np.lib.stride_tricks.sliding_window_view(values, _FRAME)[:: _FRAME // 2] for values in (samples, loud))
+    return frames[heard.any(axis=1)]
 
 # %% ../nbs/01b_retune.ipynb #c005b
 def spectral_peaks(
@@ -59,7 +57,7 @@ def cents_off(
 
 # %% ../nbs/01b_retune.ipynb #c013
 _FEWEST_PEAKS = 200
-_LEAST_AGREEMENT = 0.1  # length of the mean arrow; of noise, 0.02
+_LEAST_AGREEMENT = 0.12  # length of the mean arrow; of noise 0.02, of pianos 0.16 and more
 
 
 def find_tuning(
@@ -91,31 +89,36 @@ def speed_for(
     return 2.0 ** (-cents / 1200)
 
 # %% ../nbs/01b_retune.ipynb #c021
-_ENOUGH, _PATIENCE = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples between two looks; samples in all
+_LOOK, _PATIENCE = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples
 
 
 def _listen(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz
 ) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks that it took; cents above 440 Hz, or None
-    "Take blocks until they tell how the piano is tuned."
+    "Take blocks until half a minute of them tells how the piano is tuned."
     taken: list[npt.NDArray[np.float32]] = []
-    samples, looked, cents = 0, 0, None
+    waiting, begin = np.zeros(0, np.float32), 0  # sound that was not judged yet, and its first sample
     for block in blocks:
         taken.append(block)
-        samples += len(block)
-        if samples - looked >= _ENOUGH or samples >= _PATIENCE:
-            sound, looked = np.concatenate(taken)[:_PATIENCE], samples
-            cents = find_tuning(sound) if len(_loud_frames(sound)) == _MOST_FRAMES else None
-            if cents is not None or samples >= _PATIENCE:
+        block = block[: _PATIENCE - begin - len(waiting)]
+        if not len(waiting) and not any(part.any() for part in taken[:-1]):
+            silent = len(block) - len(np.trim_zeros(block, "f"))
+            begin, block = begin + silent, block[silent:]
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= _LOOK:
+            if (cents := find_tuning(waiting[:_LOOK])) is not None:
                 return taken, cents
-    return taken, find_tuning(np.concatenate([np.zeros(0, np.float32), *taken])[:_PATIENCE])
+            begin, waiting = begin + _LOOK, waiting[_LOOK:]
+        if begin + len(waiting) >= _PATIENCE:
+            break
+    return taken, find_tuning(waiting)
 
 # %% ../nbs/01b_retune.ipynb #c024
 def check_tuning(
     tuning: Any,  # cents above 440 Hz
 ) -> None:
     "Raise `PianoamtError` for what is no tuning."
-    if not isinstance(tuning, (int, float)) or not -50 <= tuning <= 50:
+    if not isinstance(tuning, Real) or not -50 <= float(tuning) <= 50:
         raise PianoamtError(f"tuning is {tuning}: expected -50 to 50 cents above 440 Hz")
 
 
@@ -139,6 +142,7 @@ def retune(
         taken, cents = _listen(blocks)
         tuning = correctable(cents)
     check_tuning(tuning)
+    tuning = float(tuning)
     return resampled(_then(taken, blocks), SAMPLE_RATE * speed_for(tuning), SAMPLE_RATE), tuning
 
 # %% ../nbs/01b_retune.ipynb #c029b

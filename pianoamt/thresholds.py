@@ -231,10 +231,10 @@ def tune_decoder(
     engine, pairs = TorchEngine(weights, device), pair_recordings(recordings)
     name, start = digest(weights.read_bytes()), saved_decoder(engine.info, weights)
     marks = {stem: digest(reference.read_bytes()) for stem, (_, reference) in pairs.items()}
-    settings = {"kind": "decoder", "weights": name, "durations": durations, "pieces": marks}
+    names = searched(durations)
+    settings = {"kind": "decoder", "weights": name, "durations": durations, "pieces": marks, "searched": names}
     study = open_study(folder, settings, "maximize", optuna.pruners.WilcoxonPruner(), seed)
     pieces = load_pieces(engine, name, pairs, folder / "heard", durations, report)
-    names = searched(durations)
     study.enqueue_trial(own_thresholds(start, names), skip_if_exists=True)
     keep = partial(keep_thresholds, study, weights, folder / "tuned.safetensors")
     run_study(study, DecoderObjective(pieces, start, names), n_trials, keep, report)

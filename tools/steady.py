@@ -40,9 +40,9 @@ def behind(transcriber, audio, loudness):
     return notes
 
 
-def stream(transcriber, audio):
+def stream(transcriber, audio, tuning):
     """What a stream finds, fed in blocks of a tenth of a second, and its bound on latency."""
-    live = transcriber.stream()
+    live = transcriber.stream(tuning=tuning)
     for start in range(0, len(audio), SAMPLE_RATE // 10):
         live.feed(audio[start : start + SAMPLE_RATE // 10])
     live.close()
@@ -89,13 +89,14 @@ def main():
     transcriber, found = Transcriber(args.weights), {}
     if args.recordings:
         sounds = [read_audio(path) for path in args.recordings]
-        offline = [transcriber.transcribe(sound).notes for sound in sounds]
+        results = [transcriber.transcribe(sound) for sound in sounds]
+        offline = [result.notes for result in results]
         found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
         for name, loudness in (("silence", 0), ("hiss", HISS)):
             moved = [behind(transcriber, sound, loudness) for sound in sounds]
             found[name] = agreement(zip(offline, moved, strict=True))
         if not args.no_stream:
-            live = [stream(transcriber, sound) for sound in sounds]
+            live = [stream(transcriber, *each) for each in zip(sounds, (r.tuning for r in results), strict=True)]
             found["stream"] = agreement((a, notes) for a, (notes, _) in zip(offline, live, strict=True))
             found["latency_s"] = round(live[0][1], 3)
     if args.hours:
