@@ -31,7 +31,9 @@ def _loud_frames(
     samples, loud = (values[int(np.argmax(loud)) :] if loud.any() else values[:0] for values in (samples, loud))
     if len(samples) < _FRAME:
         return np.zeros((0, _FRAME), np.float32)
-    frames, heard = (np.lib.stride_tricks.sliding_window_view(values, _FRAME)[:: _FRAME // 2] for values in (samples, loud))
+    frames, heard = (
+        np.lib.stride_tricks.sliding_window_view(values, _FRAME)[:: _FRAME // 2] for values in (samples, loud)
+    )
     return frames[heard.any(axis=1)]
 
 # %% ../nbs/01b_retune.ipynb #c005b

@@ -411,7 +411,9 @@ class Inlet:
         if not 1_000 <= sample_rate <= 768_000:
             raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
         self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate * speed == SAMPLE_RATE
-        self.held = 0.0 if self._as_is else _RESAMPLING * max(1.0, 1.25 * SAMPLE_RATE / sample_rate - 0.25)  # s, at most
+        self.held = (
+            0.0 if self._as_is else _RESAMPLING * max(1.0, 1.25 * SAMPLE_RATE / sample_rate - 0.25)
+        )  # s, at most
         self._resampler = soxr.ResampleStream(sample_rate * speed, SAMPLE_RATE, 1, dtype="float32")
 
     def feed(
