@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LSTMStream', 'FeatureStream', 'TrunkStream', 'Waiting', 'GroupStream', 'HeadStream', 'WindowHeads', 'WindowStream',
-           'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'Inlet', 'Stream', 'import_sounddevice',
-           'Microphone', 'replay']
+           'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'held_back', 'Inlet', 'Stream',
+           'import_sounddevice', 'Microphone', 'replay']
 
 # %% ../nbs/13c_stream.ipynb #c002
 import queue
@@ -397,9 +397,18 @@ def check_block(
     return samples.astype(np.float32)
 
 # %% ../nbs/13c_stream.ipynb #in2
-_RESAMPLING = 0.09  # s that the resampler holds back at most, at rates from 16 kHz
+def held_back(
+    rate: float,  # of the sound that comes in, Hz
+) -> float:  # s
+    "How much a resampler to 16 kHz holds back at most."
+    probe, step = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32"), max(1, int(rate / 1000))
+    given, most = 0, 0.0
+    for fed in range(step, int(rate) + 1, step):
+        given += len(probe.resample_chunk(np.zeros(step, np.float32)))
+        most = max(most, fed / rate - given / SAMPLE_RATE)
+    return most
 
-
+# %% ../nbs/13c_stream.ipynb #in2b
 class Inlet:
     """Blocks at any sample rate in, samples at 16 kHz and concert pitch out."""
 
@@ -411,9 +420,7 @@ class Inlet:
         if not 1_000 <= sample_rate <= 768_000:
             raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
         self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate * speed == SAMPLE_RATE
-        self.held = (
-            0.0 if self._as_is else _RESAMPLING * max(1.0, 1.25 * SAMPLE_RATE / sample_rate - 0.25)
-        )  # s, at most
+        self.held = 0.0 if self._as_is else held_back(sample_rate * speed) * speed  # s, at most
         self._resampler = soxr.ResampleStream(sample_rate * speed, SAMPLE_RATE, 1, dtype="float32")
 
     def feed(

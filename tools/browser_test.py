@@ -315,13 +315,16 @@ def main() -> int:
         subprocess.run([*line, str(folder / "wanted")], check=True)
         subprocess.run([*line, str(folder / "sure"), "--onset-threshold", "0.95"], check=True)
         wanted, sure = (folder / kind / f"{Path(NAME).stem}.mid" for kind in ("wanted", "sure"))
-        command = [args.command, "app", "--no-browser", "--port", "0", "--device", "cpu", "--megabytes", "1"]
-        with running_app(command, home) as (process, port), browser(downloads) as driver:
+        command = [args.command, "app", "--no-browser", "--port", "0", "--device", "cpu"]
+        if args.screenshot:
+            with running_app(command, home) as (_, port), browser(downloads) as driver:
+                page = Page(driver, downloads)
+                page.driver.get(f"http://127.0.0.1:{port}/")
+                show_off(page, shutil.copy(recording, folder / "prelude.flac"), args.screenshot)
+        with running_app([*command, "--megabytes", "1"], home) as (process, port), browser(downloads) as driver:
             page = Page(driver, downloads)
             visit(page, port, wanted, sure, large, recording)
             attack(page, port, folder)
-            if args.screenshot:
-                show_off(page, shutil.copy(recording, folder / "prelude.flac"), args.screenshot)
         check("the app ends when asked to", lambda: process.returncode == 0)
         check("and leaves nothing behind", lambda: not list(home.iterdir()))
     print(f"browser_test: {passed} passed, {len(failed)} failed")
