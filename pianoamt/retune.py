@@ -99,13 +99,13 @@ def _listen(
 ) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks that it took; cents above 440 Hz, or None
     "Take blocks until half a minute of them tells how the piano is tuned."
     taken: list[npt.NDArray[np.float32]] = []
-    waiting, begin = np.zeros(0, np.float32), 0  # sound that was not judged yet, and its first sample
+    waiting, begin, is_silent = np.zeros(0, np.float32), 0, True  # what was not judged yet; its first sample
     for block in blocks:
         taken.append(block)
         block = block[: _PATIENCE - begin - len(waiting)]
-        if not len(waiting) and not any(part.any() for part in taken[:-1]):
-            silent = len(block) - len(np.trim_zeros(block, "f"))
-            begin, block = begin + silent, block[silent:]
+        if is_silent:
+            whole, block = len(block), np.trim_zeros(block, "f")
+            begin, is_silent = begin + whole - len(block), not len(block)
         waiting = np.concatenate([waiting, block])
         while len(waiting) >= _LOOK:
             if (cents := find_tuning(waiting[:_LOOK])) is not None:
