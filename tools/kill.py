@@ -6,6 +6,7 @@ written to; or two processes do the same at once. Then every file must have its 
 undisturbed run, and once the command has run again, the folder must equal that of an undisturbed run.
 
 Commands run in forks of this process, which has loaded the libraries already: so the signal meets work, not imports.
+It computes in one thread, for a fork of a process with threads of OpenMP waits for them for ever.
 """
 
 import argparse
@@ -25,6 +26,8 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads NumPy or PyTorch
 
 COMMANDS = {
     "resample": "resample in --jobs JOBS",
@@ -154,7 +157,7 @@ class Run:
             return 70
         return 0
 
-    def wait(self, seconds: float = 3600) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """The exit code; minus 9 where it was killed, by us after so many seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
