@@ -405,7 +405,7 @@ def report(
     verdict = (
         "transcription works here" if not problems else f"transcription does not work here (see {problems} FAILED)"
     )
-    say(f"{verdict}; {notes} notes" if notes else verdict)
+    say(f"{verdict}; {notes} {'remark' if notes == 1 else 'remarks'}" if notes else verdict)
     return 1 if problems else 0
 
 # %% ../nbs/14c_doctor.ipynb #c054b

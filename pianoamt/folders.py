@@ -173,7 +173,7 @@ def write_transcription(
     return result, FileResult(audio, "done", result.seconds, taken, len(result.notes), outputs)
 
 # %% ../nbs/14b_folders.ipynb #c029
-_ENDS = {".mid": b"\xff\x2f\x00", ".midi": b"\xff\x2f\x00", ".json": b"}", ".png": b"IEND", ".npz": b"PK\x05\x06"}
+_ENDS = {".mid": b"\xff\x2f\x00", ".midi": b"\xff\x2f\x00", ".json": b"]}", ".png": b"IEND", ".npz": b"PK\x05\x06"}
 
 
 def is_complete(

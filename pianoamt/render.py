@@ -196,7 +196,7 @@ def sound_along(
     dry: npt.NDArray[np.float32],  # the strings that were struck, shape (samples,)
     gates: list[npt.NDArray[np.float32]],  # when the others may answer, from `lifted_dampers`
     response: npt.NDArray[np.float32],  # how they do, from `free_strings`
-    level_db: float,  # their level, were the pedal always down, against the dry sound's
+    level_db: float,  # their level against the dry sound's, if that were noise and the pedal always down
 ) -> npt.NDArray[np.float32]:  # both together, same shape
     "Let strings that nobody struck sound along while the pedal is down."
     if not any(gate.any() for gate in gates):

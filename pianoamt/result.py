@@ -215,7 +215,9 @@ class _Played:
     seconds: float  # length of the recording
     source: Path | None = None  # the recording, where it was a file
     probabilities: Rolls | None = None  # what the network said, where asked for; float16, 200 MB an hour
-    tuning: float = 0.0  # cents above 440 Hz that were made up for: frames of probabilities are as much longer
+    tuning: float = (
+        0.0  # cents above 440 Hz that were made up for; a frame of probabilities lasts 16 ms * 2**(-tuning / 1200)
+    )
 
     def __repr__(self) -> str:
         "One line."

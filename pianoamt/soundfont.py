@@ -224,7 +224,7 @@ def keys_to_strike(
     velocity: int,  # MIDI velocity
     apart: int = 1,  # at least so many semitones between two keys
 ) -> tuple[int, ...]:  # MIDI pitches, 21..108
-    "One key for each run of keys that share their samples, as near as can be to the recorded one."
+    "One key for each run of keys that share their zones, as near as can be to the recorded one."
     loud = [zone for zone in zones if zone.velocities[0] <= velocity <= zone.velocities[1]]
     at = {key: frozenset(z for z in loud if z.keys[0] <= key <= z.keys[1]) for key in range(21, 109)}
     keys: list[int] = []

@@ -288,7 +288,7 @@ def beside(
     path: Path,  # a table
 ) -> Path:  # the sound it belongs to
     "The audio file with the same stem in the same folder."
-    found = [path.with_suffix(suffix) for suffix in (".flac", ".wav", ".opus", ".ogg", ".mp3")]
+    found = [path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES]
     for audio in found:
         if audio.exists():
             return audio
@@ -383,7 +383,7 @@ class TrainConfig:
     decay_share: float = 0.3  # last part of the run, in which it falls to zero, 0 to 1
     clip_norm: float = 1.0  # the gradient is never longer
     ema_decay: float = 0.998  # of the averaged weights, 0 to 1
-    precision: str = "auto"  # bf16 where the hardware has it; or bf16, or "no", or fp16 on a GPU
+    precision: str = "auto"  # bf16 where the hardware is quick at it, else fp16 on a GPU; or bf16, fp16, no
     workers: int = 0  # processes that prepare segments beside each training process
     seed: int = 0
     log_every: int = 10  # steps between rows of the log
@@ -665,7 +665,8 @@ def forward_backward(
         state.accelerator.backward(losses["total"] / state.config.accumulate)
     else:
         last = first + len(features) * state.accelerator.num_processes - 1
-        state.skip_reasons.append(f"a loss that is no number, in segments {first} to {last}")
+        numbers = f"{first}" if last == first else f"{first} to {last}"
+        state.skip_reasons.append(f"a loss that is no number, in segment {numbers}")
     return dict(zip(losses, means, strict=True))
 
 # %% ../nbs/10_train.ipynb #c067
