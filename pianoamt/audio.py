@@ -205,7 +205,7 @@ def _foreign_chunks(
             for frame in itertools.chain(container.decode(audio=0), [None]):
                 for piece in resampler.resample(frame):
                     yield piece.to_ndarray().T
-    except Exception as error:  # FFmpeg's errors share no base class but this one
+    except Exception as error:  # besides FFmpeg's own: no track of sound (IndexError), tags that are no text, ...
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise AudioError(f"{show_path(path)}: cannot be decoded ({reason})") from None
 

@@ -30,8 +30,9 @@ from torch import Tensor
 from .audio import read_blocks
 from .corpus import Corpus, Piece, Report, choose_jobs, in_threads, one_line, sole_worker, work_through
 from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics
-from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
-from .targets import FRAMES_PER_SECOND, KEYS, TARGET_RADIUS, Rolls, make_rolls
+from .notes import LOWEST_PITCH, Performance, PianoamtError, atomic_path, read_json, show_path
+from .retune import at_recording_time, retune, speed_for
+from .targets import FRAMES_PER_SECOND, HOP, KEYS, SAMPLE_RATE, TARGET_RADIUS, Rolls, make_rolls
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -290,12 +291,12 @@ def _measure_file(
     path: Path,  # a recording
     config: HCQTConfig,  # of the transform
     threads: int,  # for the transform
-) -> npt.NDArray[np.float16]:  # all its rows, shape (frames, columns)
+) -> tuple[npt.NDArray[np.float16], float]:  # all its rows, shape (frames, columns); the speed at which it was heard
     "Compute the rows of a recording with some number of threads."
-    before = torch.get_num_threads()
+    before, (blocks, tuning) = torch.get_num_threads(), retune(read_blocks(path))
     torch.set_num_threads(threads)
     try:
-        return np.concatenate(list(stream_bins(read_blocks(path), _transform(config))))
+        return np.concatenate(list(stream_bins(blocks, _transform(config)))), speed_for(tuning)
     finally:
         torch.set_num_threads(before)
 
@@ -328,9 +329,10 @@ def store_piece(
     stamp, performance = _stamp(piece), piece.performance()
     if not len(performance.notes):
         raise PianoamtError(f"{show_path(piece.midi)}: holds no notes")
-    bins = _measure_file(piece.audio, task.config, task.threads)
+    bins, speed = _measure_file(piece.audio, task.config, task.threads)
+    heard = Performance(*(at_recording_time(table, 1 / speed) for table in (performance.notes, performance.pedal)))
     bins_file = _write_array(_piece_path(task.folder, piece.id, "bins"), bins)
-    entries_file = _write_array(_piece_path(task.folder, piece.id, "entries"), list_entries(performance, len(bins)))
+    entries_file = _write_array(_piece_path(task.folder, piece.id, "entries"), list_entries(heard, len(bins)))
     about = (piece.id, piece.split, piece.composer, piece.title, (len(bins) - 1) / FRAMES_PER_SECOND, piece.has_pedal)
     return StoredPiece(*about, stamp, bins_file, entries_file)
 
@@ -395,6 +397,8 @@ def _open_manifest(
     config: HCQTConfig,  # that is wanted
 ) -> dict[str, StoredPiece]:  # pieces by their ids
     "Read the manifest of a store that is to be extended, if there is one."
+    if (config.sample_rate, config.hop, config.keys, config.lowest_pitch) != (SAMPLE_RATE, HOP, KEYS, LOWEST_PITCH):
+        raise StoreError(f"{show_path(folder)}: the targets are for {KEYS} keys, {SAMPLE_RATE} Hz and a hop of {HOP}")
     if not (folder / "manifest.json").exists():
         return {}
     found, pieces = read_manifest(folder)
@@ -442,6 +446,9 @@ class PreprocessResult:
         return sum(piece.bins.size + piece.entries.size for piece in self.stored)
 
 # %% ../nbs/05_store.ipynb #c042c
+_EVERY = 1.0  # seconds between two writings of the manifest, at least
+
+
 def _store_all(
     tasks: Sequence[_Task],  # longest first
     jobs: int,  # processes
@@ -458,7 +465,7 @@ def _store_all(
             continue
         result.stored.append(outcome)
         lines[outcome.id] = outcome
-        if time.monotonic() > written + 1:
+        if time.monotonic() > written + _EVERY:
             write_manifest(task.folder, task.config, lines.values())
             written = time.monotonic()
 

@@ -98,6 +98,7 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "ablation.json", help="the table")
     parser.add_argument("--base-steps", type=int, default=700, help="of plain sound")
     parser.add_argument("--steps", type=int, default=160, help="of each arm")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help="all if not given")
     parser.add_argument("--processes", type=int, default=2, help="that share the work")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -105,9 +106,10 @@ def main():
     base = train(write_recipe(args.folder / "base.json", [], {"steps": args.base_steps}), args.folder / "base", args)
     short = {"start_from": str(base), "steps": args.steps, "warmup_steps": 20, "ema_decay": 0.98, "seed": 1}
     arms = {}
-    for number, (name, varied) in enumerate(ARMS.items()):
-        recipe = write_recipe(args.folder / f"arm{number}.json", varied, short)
-        arms[name] = score(train(recipe, args.folder / f"arm{number}", args), recordings)
+    for name in args.arms:
+        stem = f"arm{list(ARMS).index(name)}"
+        recipe = write_recipe(args.folder / f"{stem}.json", ARMS[name], short)
+        arms[name] = score(train(recipe, args.folder / stem, args), recordings)
         print(name, arms[name], flush=True)
         with atomic_path(args.out) as temporary:
             table = {"base_steps": args.base_steps, "steps": args.steps, "arms": arms}
