@@ -215,9 +215,7 @@ class _Played:
     seconds: float  # length of the recording
     source: Path | None = None  # the recording, where it was a file
     probabilities: Rolls | None = None  # what the network said, where asked for; float16, 200 MB an hour
-    tuning: float = (
-        0.0  # cents above 440 Hz that were made up for; a frame of probabilities lasts 16 ms * 2**(-tuning / 1200)
-    )
+    tuning: float = 0.0  # cents above 440 Hz, made up for; a frame of probabilities is 16 ms / 2**(tuning / 1200) long
 
     def __repr__(self) -> str:
         "One line."

@@ -665,8 +665,8 @@ def forward_backward(
         state.accelerator.backward(losses["total"] / state.config.accumulate)
     else:
         last = first + len(features) * state.accelerator.num_processes - 1
-        numbers = f"{first}" if last == first else f"{first} to {last}"
-        state.skip_reasons.append(f"a loss that is no number, in segment {numbers}")
+        where = f"segment {first}" if last == first else f"segments {first} to {last}"
+        state.skip_reasons.append(f"a loss that is no number, in {where}")
     return dict(zip(losses, means, strict=True))
 
 # %% ../nbs/10_train.ipynb #c067

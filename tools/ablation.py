@@ -75,9 +75,9 @@ def train(recipe, folder, args):
     return folder / "weights.safetensors"
 
 
-def score(weights, recordings):
+def score(transcriber, recordings):
     """Mean scores over recordings at the best threshold, of all and by microphone."""
-    transcriber, rolls, references = Transcriber(weights, "cpu", DecoderConfig(), "torch"), [], []
+    rolls, references = [], []
     for path in recordings:
         rolls.append(concat_rolls(list(transcriber.engine.rolls(iter([read_audio(path)])))))
         references.append(read_reference(path.with_suffix(".mid"), "pedal"))
@@ -95,9 +95,8 @@ def score(weights, recordings):
     return result
 
 
-def score_spoilt(weights, recordings, threshold, rooms):
+def score_spoilt(transcriber, recordings, rooms):
     """Mean onset F1 over the first minutes of recordings, badly recorded; always in the same way."""
-    transcriber = Transcriber(weights, "cpu", DecoderConfig(onset_threshold=threshold), "torch")
     found = []
     for number, path in enumerate(recordings):
         sound = augment(read_audio(path)[: EXCERPT * SAMPLE_RATE], np.random.default_rng(number), rooms, SPOILT)
@@ -128,9 +127,10 @@ def main():
     for name in args.arms:
         stem = f"arm{list(ARMS).index(name)}"
         recipe = write_recipe(args.folder / f"{stem}.json", ARMS[name], short)
-        weights = train(recipe, args.folder / stem, args)
-        arms[name] = score(weights, recordings)
-        arms[name]["onset_f1_spoilt"] = score_spoilt(weights, recordings, arms[name]["threshold"], rooms)
+        transcriber = Transcriber(train(recipe, args.folder / stem, args), "cpu", DecoderConfig(), "torch")
+        arms[name] = score(transcriber, recordings)
+        transcriber.decoder = replace(transcriber.decoder, onset_threshold=arms[name]["threshold"])
+        arms[name]["onset_f1_spoilt"] = score_spoilt(transcriber, recordings, rooms)
         print(name, arms[name], flush=True)
         with atomic_path(args.out) as temporary:
             table = {"base_steps": args.base_steps, "steps": args.steps, "arms": arms}

@@ -21,11 +21,8 @@ SECONDS, MARGIN = 60.0, 2.0  # of an excerpt; at its end, without onsets
 
 def render_excerpts(data: Path, out: Path, piano: str, count: int, seed: int) -> None:
     """Excerpts as .flac and .mid; the same seed gives the same ones."""
-    rng, rooms, pack = (
-        np.random.default_rng(seed),
-        load_rooms(data / "rooms"),
-        read_piano(data / f"pianos/{piano}.json"),
-    )
+    rng, rooms = np.random.default_rng(seed), load_rooms(data / "rooms")
+    pack = read_piano(data / "pianos" / f"{piano}.json")
     performances = load_midi_pack(data / "midi" / "maestro_v3_train_val.npz")
     usable = np.flatnonzero(np.asarray(performances.split) == "validation")
     for number, index in enumerate(rng.choice(usable, count, replace=False)):
