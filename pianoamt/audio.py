@@ -63,7 +63,9 @@ def _without_url(
     "Turn a file:// address to the path it means."
     if not text.lower().startswith("file:"):
         return text
-    path = unquote(re.sub(r"^file:(//(localhost(?=/))?(?=/))?", "", text, flags=re.IGNORECASE))
+    path = unquote(
+        re.sub(r"^file:(//(localhost(?=/))?(?=/))?", "", text, flags=re.IGNORECASE), errors="surrogateescape"
+    )
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path
 
 
@@ -175,7 +177,7 @@ def _sound_info(
             raise AudioError(
                 f"{show_path(path)}: libsndfile is too old for MP3 here: pip install --upgrade soundfile"
             ) from None
-        raise AudioError(f"{show_path(path)}: damaged, or not the sound file it claims to be") from None
+        raise AudioError(f"{show_path(path)}: damaged, or in a coding that libsndfile does not know") from None
     if frames > 2**48:
         frames = sum(len(chunk) for chunk in _sound_chunks(path))
     return AudioInfo(frames / max(rate, 1), rate, channels, kind)
@@ -338,26 +340,40 @@ def read_audio(
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
 
 # %% ../nbs/01_audio.ipynb #c055
+def _is_complete(
+    path: Path,  # a FLAC file that was just written
+    samples: int,  # how many it should hold
+) -> bool:  # whether it does
+    "Decode a file: libsndfile says nothing where the last frame does not fit on the disk."
+    try:
+        return sum(len(chunk) for chunk in _sound_chunks(path)) == samples
+    except AudioError:
+        return samples == 0
+
+
 def write_blocks(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     blocks: Iterable[npt.NDArray[np.floating]],  # mono samples in [-1, 1] (clipped beyond), each of shape (samples,)
     sample_rate: int = SAMPLE_RATE,  # Hz
 ) -> None:
     "Write a stream of mono sound as 16-bit FLAC or WAV, completely or not at all."
-    kind = Path(path).suffix.lower()
+    kind, samples = Path(path).suffix.lower(), 0
     if kind not in (".flac", ".wav"):
         raise AudioError(f"{show_path(path)}: sound is written as .flac or .wav")
     with atomic_path(path) as temp:
         try:
-            with sf.SoundFile(temp, "w", sample_rate, 1, "PCM_16", format=kind[1:].upper()) as file:
+            with sf.SoundFile(native_name(temp), "w", sample_rate, 1, "PCM_16", format=kind[1:].upper()) as file:
                 for block in blocks:
                     if block.ndim != 1 or not np.isfinite(block).all():
                         raise AudioError(f"{show_path(path)}: only finite samples of one channel can be written")
                     file.write(block)
+                    samples += len(block)
         except sf.SoundFileError as error:
             raise AudioError(
                 f"{show_path(path)}: cannot be written (is the disk full or the folder read-only? {error})"
             ) from None
+        if kind == ".flac" and not _is_complete(temp, samples):
+            raise AudioError(f"{show_path(path)}: cannot be written (is the disk full?)")
 
 # %% ../nbs/01_audio.ipynb #c055b
 def write_audio(

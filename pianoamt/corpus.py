@@ -328,9 +328,12 @@ def _is_resampled(
     info = audio_info(path)
     if (info.sample_rate, info.channels) != (SAMPLE_RATE, 1):
         return False
-    return (
-        path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif") or sf.info(native_name(path)).subtype not in _WIDE
-    )
+    if path.suffix.lower() not in (".wav", ".flac", ".aiff", ".aif"):
+        return True
+    try:
+        return sf.info(native_name(path)).subtype not in _WIDE
+    except sf.SoundFileError:  # its name says WAV, but FFmpeg alone can read it
+        return False
 
 # %% ../nbs/02_corpus.ipynb #c040
 _LOUDEST, _MOST = 1.06, 0.01  # of full scale, and of the samples that are louder: clipping more would be heard
@@ -400,17 +403,22 @@ def _new_name(
 
 # %% ../nbs/02_corpus.ipynb #c046a
 def _origin(
-    source: Path,  # a recording whose name will change
+    source: Path,  # a recording that will be replaced under another name, or copied
 ) -> str:  # the comment in the file made from it
-    "How a new file names the old one that it replaces."
-    return f"resampled by pianoamt from {show_path(source.name)} ({source.stat().st_size} bytes)"
+    "How a new file names the one that it was made from."
+    size = source.stat().st_size
+    with open(source, "rb") as file:
+        ends = file.read(65_536)
+        file.seek(max(0, size - 65_536))
+        ends += file.read(65_536)
+    return f"resampled by pianoamt from {show_path(source.name)} ({size} bytes, {zlib.crc32(ends):08x} at its ends)"
 
 
 def _comes_from(
     target: Path,  # an existing FLAC
     source: Path,  # a recording
 ) -> bool:  # whether the one was made from the other
-    "Tell a half-finished replacement from a clash of names."
+    "Tell a half-finished replacement, or an earlier copy, from a clash of names."
     try:
         with sf.SoundFile(native_name(target)) as sound:
             return sound.comment.endswith(_origin(source))
@@ -432,7 +440,7 @@ def _tags(
     except (sf.SoundFileError, OSError):
         found = {}  # a format that libsndfile does not read
     tags = {name: found[name] for name in _TAGS if found.get(name)}
-    if target.name != source.name:
+    if target != source:
         tags["comment"] = _origin(source)
     return tags
 
@@ -578,9 +586,9 @@ def _plan_file(
     elif (target != source or not replace) and (taken > 1 or (replace and os.path.lexists(target))):
         raise PianoamtError(f"{show_path(source)}: another file is called {show_path(target.name)}, or would be")
     seconds = audio_info(source).seconds
-    if not replace and target != source and target.exists() and not _is_resampled(target):
-        raise PianoamtError(f"{show_path(source)}: {show_path(target)} is another file; choose another folder")
-    if not replace and target.exists() and abs(_seconds(target) - seconds) < 0.01 and _is_resampled(target):
+    if not replace and target.exists():
+        if not _comes_from(target, source):
+            raise PianoamtError(f"{show_path(source)}: {show_path(target)} was not made from it; choose another folder")
         return None
     return Resampling(source, target, replace, seconds, size, _expected_size(seconds, target))
 
@@ -655,8 +663,10 @@ def one_line(
     path: Path,  # with what
 ) -> str:  # a line that names the file
     "An error as a line for the summary."
-    text = f"{error.strerror}" if isinstance(error, OSError) else str(error)
-    return text if str(path) in text else f"{show_path(path)}: {text}"
+    text = str((isinstance(error, OSError) and error.strerror) or error)
+    head, shown = Path(text.partition(": ")[0]), Path(show_path(path))
+    named, wanted = (*head.parent.parts, head.stem), (*shown.parent.parts, shown.stem)  # an id has no suffix
+    return text if named[-len(wanted) :] == wanted else f"{shown}: {text}"
 
 # %% ../nbs/02_corpus.ipynb #c062f
 def _finish_file(
@@ -737,7 +747,7 @@ class Piece:
 
     @property
     def has_pedal(self) -> bool:
-        "Whether the notes come with the sustain pedal."
+        "Whether the notes' format can hold the sustain pedal."
         return self.midi is not None and self.midi.suffix.lower() != ".tsv"
 
     def performance(self) -> Performance:
@@ -944,9 +954,10 @@ def _maps_pieces(
     "The music of MAPS (Emiya et al. 2010)."
     named = [(_MAPS_NAME.fullmatch((pair[0] or pair[1] or folder).stem), pair) for pair in _pairs(folder)]
     music = [(match["title"], match["piano"], pair) for match, pair in named if match]
-    tested = {title for title, piano, _ in music if piano.startswith("ENSTDk")}
+    tested = {title.casefold() for title, piano, _ in music if piano.upper().startswith("ENSTDK")}
     for title, piano, (audio, midi) in music:
-        split = "test" if piano.startswith("ENSTDk") else "excluded" if title in tested else "train"
+        real = piano.upper().startswith("ENSTDK")
+        split = "test" if real else "excluded" if title.casefold() in tested else "train"
         yield _plain_piece(folder, audio, midi, split, title=title)
 
 # %% ../nbs/02_corpus.ipynb #c102
@@ -974,7 +985,7 @@ def _folder_pieces(
 def _pack_seconds(
     pack: MidiPack,  # performances
 ) -> npt.NDArray[np.float64]:  # when the last note of each begins, s
-    "How long performances last, without unpacking them."
+    "When the last notes of performances begin, without unpacking them."
     ends = np.concatenate([[0], np.cumsum(pack.arrays["on_delta_ms"], dtype=np.int64)])[pack.arrays["note_index"]]
     return np.diff(ends) / 1000
 

@@ -63,6 +63,9 @@ def make_notes(
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, sorted by onset, then pitch
     "Build a sorted table of notes, refusing rows that no piano can play."
     notes = np.zeros(np.size(onset), dtype=NOTE_DTYPE)
+    for name, values, low, high in (("pitch", pitch, LOWEST_PITCH, HIGHEST_PITCH), ("velocity", velocity, 1, 127)):
+        if not ((low <= np.asarray(values)) & (np.asarray(values) <= high)).all():
+            raise PianoamtError(f"a note's {name} must lie between {low} and {high}")
     columns = {"onset": onset, "offset": offset, "pitch": pitch, "velocity": velocity, "confidence": confidence}
     for name, values in columns.items():
         notes[name] = values
@@ -70,9 +73,6 @@ def make_notes(
         np.isfinite(notes["onset"]).all() and (np.isfinite(notes["offset"]) & (notes["offset"] >= notes["onset"])).all()
     ):
         raise PianoamtError("a note must have finite times and may not end before it begins")
-    for name, low, high in (("pitch", LOWEST_PITCH, HIGHEST_PITCH), ("velocity", 1, 127)):
-        if len(notes) and not low <= notes[name].min() <= notes[name].max() <= high:
-            raise PianoamtError(f"a note's {name} must lie between {low} and {high}")
     return notes[np.lexsort((notes["pitch"], notes["onset"]))]
 
 # %% ../nbs/00_notes.ipynb #c013
@@ -250,12 +250,13 @@ def _settle(
     if target.exists():
         os.chmod(temp, stat.S_IMODE(target.stat().st_mode))
     os.replace(temp, target)
-    if os.name == "posix":  # the new name, too, must survive a power cut
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    if os.name == "posix":  # the new name, too, should survive a power cut; not every folder can be asked for that
+        with contextlib.suppress(OSError):
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 # %% ../nbs/00_notes.ipynb #c039
 TEMP_PREFIX = ".pianoamt-"  # how temporary files begin, so that leftovers of a killed process can be told
@@ -601,8 +602,10 @@ def read_tsv(
     try:
         with open(file, encoding="utf-8") as lines:
             next(lines, "")
-            rows = np.array([line.split() for line in lines if line.strip()], dtype=np.float64).reshape(-1, 4)
-        return make_notes(*rows.T)
+            rows = [line.split() for line in lines if line.strip()]
+        if any(len(row) != 4 for row in rows):
+            raise ValueError("too few or too many numbers")
+        return make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)
     except (OSError, ValueError) as error:
         reason = (
             error if isinstance(error, PianoamtError) else "expected onset, offset, pitch and velocity on each line"

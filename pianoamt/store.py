@@ -17,9 +17,9 @@ import time
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def _piece_path(
 ) -> Path:  # its file
     "Where a file of a piece lies."
     path = PurePosixPath(piece)
-    if path.is_absolute() or ".." in path.parts or "\\" in piece:
+    if path.is_absolute() or ".." in path.parts or "\\" in piece or PureWindowsPath(piece).drive:
         raise StoreError(f"{show_path(piece)}: not a name for a piece of a store")
     return folder / "pieces" / f"{piece}.{kind}.npy"
 
@@ -423,7 +423,7 @@ def _unchanged(
         stamp = _stamp(piece)
     except OSError:
         return True
-    return (piece.split, piece.has_pedal, stamp) == (stored.split, stored.has_pedal, stored.sources)
+    return (piece.has_pedal, stamp) == (stored.has_pedal, stored.sources)
 
 # %% ../nbs/05_store.ipynb #c042
 @dataclass
@@ -487,6 +487,9 @@ def preprocess(
         result.rebuilt = list(damage.values())
         gone = {*damage, *(piece.id for piece in corpus.pieces if piece.split == "excluded")}
         lines = {name: line for name, line in lines.items() if name not in gone}
+        for piece in wanted:  # what is learnt from may change without the recording, which may be gone by now
+            if piece.id in lines:
+                lines[piece.id] = replace(lines[piece.id], split=piece.split)
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))

@@ -8,12 +8,13 @@ __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOI
            'to_int16', 'play_at_speed', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances',
            'load_rooms', 'beside', 'read_piano', 'read_recording', 'load_dataset', 'check_fields', 'check_run',
            'TrainConfig', 'settle_step', 'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision',
-           'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state', 'save_run', 'resume_run',
-           'segment_numbers', 'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward',
-           'share_statistics', 'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations',
-           'MemoryReport', 'measure_memory', 'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log',
-           'open_board', 'Journal', 'Progress', 'Pace', 'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step',
-           'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model', 'read_recipe']
+           'stays_on_cpu', 'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state',
+           'save_run', 'resume_run', 'segment_numbers', 'load_batches', 'compute_features', 'update_balance',
+           'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step', 'train_step',
+           'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory', 'explain_out_of_memory', 'read_log',
+           'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace', 'best_row', 'has_stalled',
+           'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model',
+           'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -21,7 +22,9 @@ import copy
 import csv
 import json
 import math
+import os
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -458,6 +461,14 @@ def choose_precision(
     return "fp16" if on_gpu else "no"
 
 
+def stays_on_cpu() -> bool:  # whether training has no other choice
+    "Whether there is no GPU, or one that several processes cannot share their gradients on."
+    if not torch.accelerator.is_available():
+        return True
+    found = torch.accelerator.current_accelerator()
+    return found is not None and found.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def make_accelerator(
     config: TrainConfig,  # the run
     cpu: bool = False,  # stay on the CPU even where there is a GPU
@@ -467,6 +478,8 @@ def make_accelerator(
         from accelerate import Accelerator
     except ImportError as error:
         raise PianoamtError("training needs Accelerate: pip install 'pianoamt[train]'") from error
+    cpu = cpu or stays_on_cpu()  # unless told, Accelerate would take processes without GPUs for separate runs
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # of kernels of size 1, in several processes
     precision = choose_precision(config.precision, cpu)
     try:
         return Accelerator(cpu=cpu, mixed_precision=precision)
@@ -1198,13 +1211,12 @@ def open_store(
 
 # %% ../nbs/10_train.ipynb #rm1
 def recipe_model(
-    table: dict[str, Any] | None,  # the recipe's `model`: sizes that differ from the defaults
+    table: dict[str, Any] | None,  # the recipe's `model`: sizes that differ
     start_from: str | None = None,  # a weights file that the run begins with
 ) -> ModelConfig:  # the network to train
-    "The network that a recipe asks for; where it names no sizes, that of the weights, or the default."
-    if table is None and start_from:
-        return load_weights(start_from)[0].config
-    return config_from_dict({"hcqt": asdict(ModelConfig().hcqt), **(table or {})})
+    "The network that a recipe asks for: what it does not name is as in the weights, or as in the default."
+    base = load_weights(start_from)[0].config if start_from else ModelConfig()
+    return config_from_dict(asdict(base) | (table or {}))
 
 # %% ../nbs/10_train.ipynb #c131
 def read_recipe(
