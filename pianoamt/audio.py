@@ -96,6 +96,7 @@ _SOUND = rb"RIFF|RIFX|RF64|FORM|fLaC|OggS|caff|\.snd|riff|ID3|\xff[\xe2-\xff]"  
 _FOREIGN = (  # and FFmpeg this
     rb"....ftyp|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75|\xff[\xf0\xf1\xf8\xf9]|ADIF|#!AMR|MAC |wvpk|FLV"
     rb"|RIFF....AVI |DSD |FRM8|TTA[12]|MPCK|MP\+|\x0b\x77|\x00\x00\x01\xba"
+    rb"|RIFF....WAVEfmt ....(\xff\0|\x10\x16|\0\x20)|caff.{4}desc.{16}(aac |ac-3|ima4)"  # AAC or AC-3 in a WAV, ...
 )
 
 
@@ -105,12 +106,15 @@ def _needs_ffmpeg(
     "Tell by its first bytes which library reads a file; AudioError where none does."
     try:
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = behind = file.read(32)
+            if start.startswith(b"ID3"):  # a tag, of any sound; its length is in seven bits of each of four bytes
+                file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(start[9:5:-1])))
+                behind = file.read(32)
     except OSError as error:
         raise AudioError(f"{show_path(path)}: cannot be read ({error.strerror})") from None
     if not start:
         raise AudioError(f"{show_path(path)}: the file is empty")
-    if re.match(_FOREIGN, start, re.DOTALL):
+    if re.match(_FOREIGN, behind, re.DOTALL):
         return True
     if re.match(_SOUND, start) or path.suffix.lower() == ".mp3":
         return False
