@@ -111,7 +111,7 @@ def saved_decoder(
     "Take the thresholds that were saved with weights; PianoamtError where they are none."
     try:
         return DecoderConfig(**notes.get("decoder", {}))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         reason = error if isinstance(error, PianoamtError) else "names or values that this version does not know"
         raise PianoamtError(f"{source or 'the bundled weights'}: its thresholds cannot be used ({reason})") from None
 

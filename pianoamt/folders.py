@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .audio import audio_info
 from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worker
-from .engine import find_weights
+from .engine import default_weights, find_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
 from .onnx_engine import choose_model
 from .result import FORMATS, Transcription
@@ -173,7 +173,8 @@ def write_transcription(
     return result, FileResult(audio, "done", result.seconds, taken, len(result.notes), outputs)
 
 # %% ../nbs/14b_folders.ipynb #c029
-_ENDS = {".mid": b"\xff\x2f\x00", ".midi": b"\xff\x2f\x00", ".json": b"]}", ".png": b"IEND", ".npz": b"PK\x05\x06"}
+_ENDS = {".mid": b"\xff\x2f\x00", ".midi": b"\xff\x2f\x00", ".json": b"]}", ".png": b"IEND\xaeB`\x82"}
+_ZIP_END = b"PK\x05\x06"  # begins the record of 22 bytes that ends a .npz
 
 
 def is_complete(
@@ -187,7 +188,8 @@ def is_complete(
             return False
         with open(path, "rb") as file:
             file.seek(-min(22, state.st_size), os.SEEK_END)
-            return _ENDS.get(path.suffix.lower(), b"") in file.read()
+            tail, suffix = file.read(), path.suffix.lower()
+            return tail.startswith(_ZIP_END) if suffix == ".npz" else _ENDS.get(suffix, b"") in tail
     except OSError:
         return False
 
@@ -321,7 +323,7 @@ def weights_checksum(
 ) -> str:  # SHA-256, 64 hexadecimal digits
     "What tells weights apart; PianoamtError where they cannot be read."
     path = choose_model(options.weights, options.device, options.engine)
-    if path.suffix == ".onnx" and path.with_suffix(".safetensors").is_file():  # the same, in both forms
+    if path.suffix == ".onnx" and path.parent == default_weights().parent:  # the same, in both forms
         path = path.with_suffix(".safetensors")
     return hashlib.sha256(check_file(path).read_bytes()).hexdigest()
 
@@ -613,6 +615,8 @@ def connect(
     checksum: str,  # of its weights
 ) -> "Client":  # to hand out work
     "Call a cluster and look at its workers; PianoamtError where it cannot work for us."
+    import asyncio
+
     try:
         from distributed import Client
         from distributed.comm.addressing import resolve_address
@@ -621,8 +625,12 @@ def connect(
     try:
         resolve_address(address)
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
-        client.wait_for_workers(1, timeout=_PATIENCE)
-    except (OSError, ValueError) as error:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except BaseException:
+            client.close()
+            raise
+    except (OSError, ValueError, asyncio.TimeoutError) as error:  # the last is no OSError in Python 3.10
         raise PianoamtError(f"{address}: no Dask cluster with workers answers ({error})") from None
     for worker, found in client.run(_installation, options, on_error="return").items():
         if found != (__version__, checksum):

@@ -605,7 +605,10 @@ def read_tsv(
             rows = [line.split() for line in lines if line.strip()]
         if any(len(row) != 4 for row in rows):
             raise ValueError("too few or too many numbers")
-        return make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)
+        notes = make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)
+        if notes["offset"].max(initial=0) > _LONGEST_MIDI:
+            raise PianoamtError("notes beyond a hundred hours; times must be in seconds")
+        return notes
     except (OSError, ValueError) as error:
         reason = (
             error if isinstance(error, PianoamtError) else "expected onset, offset, pitch and velocity on each line"

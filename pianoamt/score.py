@@ -122,18 +122,21 @@ def plot_tolerances(
 
 # %% ../nbs/13_score.ipynb #c030
 def _sounding(
-    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, no two of a key at the same time
     frames: int,  # how many
+    start: int = 0,  # which is the first
 ) -> npt.NDArray[np.bool_]:  # shape (frames, 88)
     "Which keys sound at the centre of every frame."
-    notes = cut_overlaps(notes)
     steps = np.zeros((frames + 1, KEYS), dtype=np.int8)
     for name, step in (("onset", 1), ("offset", -1)):
-        first = np.clip(np.ceil(notes[name] * FRAMES_PER_SECOND), 0, frames).astype(np.intp)
+        first = np.clip(np.ceil(notes[name] * FRAMES_PER_SECOND) - start, 0, frames).astype(np.intp)
         np.add.at(steps, (first, notes["pitch"].astype(np.intp) - LOWEST_PITCH), step)
     return np.cumsum(steps, axis=0, dtype=np.int8)[:frames] > 0
 
 # %% ../nbs/13_score.ipynb #g07
+_BLOCK = 2**16  # frames that are looked at together: some 17 minutes
+
+
 def frame_scores(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
@@ -141,8 +144,11 @@ def frame_scores(
     "Compare which keys sound, 62.5 times a second."
     end = max(reference["offset"].max(initial=0), estimate["offset"].max(initial=0))
     frames = math.ceil(end * FRAMES_PER_SECOND) + 1
-    there, claimed = _sounding(reference, frames), _sounding(estimate, frames)
-    return f_measure(int((there & claimed).sum()), int(there.sum()), int(claimed.sum()))
+    counts, tables = np.zeros(3, np.int64), (cut_overlaps(reference), cut_overlaps(estimate))
+    for start in range(0, frames, _BLOCK):
+        there, claimed = (_sounding(notes, min(_BLOCK, frames - start), start) for notes in tables)
+        counts += [(there & claimed).sum(), there.sum(), claimed.sum()]
+    return f_measure(*map(int, counts))
 
 # %% ../nbs/13_score.ipynb #g10
 def _matched_scores(
@@ -318,8 +324,9 @@ class FolderScores(_Scores):
         path: str | PathLike[str],  # the file to write
     ) -> None:
         "Write everything as JSON, null where there is no value."
-        facts: dict[str, Any] = {"durations": self.durations, "missing": self.missing, "extra": self.extra}
-        facts |= {"damaged": self.damaged}
+        facts: dict[str, Any] = {"durations": self.durations}
+        facts |= {"missing": [*map(show_path, self.missing)], "extra": [*map(show_path, self.extra)]}
+        facts |= {"damaged": {show_path(stem): reason for stem, reason in self.damaged.items()}}
         facts |= {"mean": _no_nan(self.mean()), "interval_95": self.intervals()}
         facts |= {"pieces": {show_path(stem): _no_nan(scores) for stem, scores in self.pieces.items()}}
         with atomic_path(path) as temp:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SOUND', 'LSTMStream', 'FeatureStream', 'TrunkStream', 'Waiting', 'GroupStream', 'HeadStream', 'WindowHeads',
-           'WindowStream', 'ChunkStream', 'RollStream', 'RunningTranscription', 'check_block', 'held_back', 'Inlet',
-           'Stream', 'import_sounddevice', 'Microphone', 'replay']
+           'WindowStream', 'ChunkStream', 'RollStream', 'RunningTranscription', 'held_back', 'Inlet', 'Stream',
+           'import_sounddevice', 'Microphone', 'replay']
 
 # %% ../nbs/13c_stream.ipynb #c002
 import queue
@@ -23,7 +23,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from .audio import LOUDEST, read_blocks
+from .audio import check_samples, read_blocks
 from pianoamt.decode import (
     HEARD_DTYPE,
     DecoderConfig,
@@ -376,7 +376,9 @@ class RunningTranscription:
 
     def sounding(self) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`; a note's offset is how far it has been heard
         "The notes that have begun but are not final yet."
-        return to_notes(at_recording_time(self._notes.sounding(), self.speed), velocity_scale(self._heard))
+        sounding = self._notes.sounding()
+        scale = velocity_scale(self._heard if len(self._heard) else sounding)
+        return to_notes(at_recording_time(sounding, self.speed), scale)
 
     def notes(self) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, sorted by onset
         "All final notes, their velocities on one scale."
@@ -386,20 +388,6 @@ class RunningTranscription:
         "All pedal events so far."
         return self._pedals if self.durations == "key" else self._pedals[:0]
 
-# %% ../nbs/13c_stream.ipynb #c027
-def check_block(
-    block: npt.ArrayLike,  # what came from outside
-) -> npt.NDArray[np.float32]:  # the same, sound for certain
-    "Refuse what is no block of sound; raises `PianoamtError`."
-    samples = np.asarray(block)
-    if samples.ndim != 1:
-        raise PianoamtError(f"a block must be one channel of samples, not an array of shape {samples.shape}")
-    if len(samples) and samples.dtype.kind != "f":
-        raise PianoamtError(f"a block of {samples.dtype}: expected floats in [-1, 1]; divide 16-bit integers by 32768")
-    if not np.abs(samples).max(initial=0) <= LOUDEST:  # so written that NaN fails it
-        raise PianoamtError("a block holds values that are no sound (NaN, infinite or huge); it was left out")
-    return samples.astype(np.float32)
-
 # %% ../nbs/13c_stream.ipynb #in2
 @lru_cache
 def held_back(
@@ -408,7 +396,7 @@ def held_back(
     "How much a resampler to 16 kHz holds back at most."
     probe, step = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32"), max(1, int(rate / 1000))
     given, most = 0, 0.0
-    for fed in range(step, int(rate) + 1, step):
+    for fed in range(step, int(rate) * (20 if rate < 4_000 else 1) + 1, step):  # the lower, the later it is largest
         given += len(probe.resample_chunk(np.zeros(step, np.float32)))
         most = max(most, fed / rate - given / SAMPLE_RATE)
     return most
@@ -422,8 +410,7 @@ class Inlet:
         sample_rate: int,  # of the blocks, in Hz, 1,000..768,000
         speed: float = 1.0,  # at which they are played
     ) -> None:
-        if not 1_000 <= sample_rate <= 768_000:
-            raise PianoamtError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
+        check_samples((), sample_rate)
         self.sample_rate, self.samples, self._as_is = sample_rate, 0, sample_rate * speed == SAMPLE_RATE
         self.held = 0.0 if self._as_is else held_back(sample_rate * speed) * speed  # s, at most
         self._resampler = soxr.ResampleStream(sample_rate * speed, SAMPLE_RATE, 1, dtype="float32")
@@ -434,7 +421,7 @@ class Inlet:
         last: bool = False,  # whether nothing follows
     ) -> npt.NDArray[np.float32]:  # the same sound at 16 kHz, as far as it is known
         "Take in a block; raises `PianoamtError` for one that is no sound, which changes nothing."
-        samples = check_block(block)
+        samples = check_samples(block, self.sample_rate)
         self.samples += len(samples)
         return samples if self._as_is else self._resampler.resample_chunk(samples, last=last)
 
@@ -508,13 +495,14 @@ class Microphone:
         block_seconds: float = 0.05,  # length of a block, s
     ) -> None:
         sounddevice = import_sounddevice()
+        self._errors = (sounddevice.PortAudioError, ValueError)
         self._blocks: queue.SimpleQueue[npt.NDArray[np.float32]] = queue.SimpleQueue()
         try:
             self.name = str(sounddevice.query_devices(name, "input")["name"])
             rate = sounddevice.query_devices(name, "input")["default_samplerate"]
             self.sample_rate, size = int(rate), max(1, int(rate * block_seconds))
             self._device = sounddevice.InputStream(rate, size, name, channels=1, dtype="float32", callback=self._take)
-        except (sounddevice.PortAudioError, ValueError) as error:
+        except self._errors as error:
             wanted = "no microphone was found" if name is None else f"{name}: no such microphone"
             raise PianoamtError(f"{wanted} ({' '.join(str(error).split())})") from None
 
@@ -523,19 +511,24 @@ class Microphone:
         self._blocks.put(samples[:, 0].copy())
 
     def __enter__(self) -> "Microphone":
-        self._device.start()
+        try:
+            self._device.start()
+        except self._errors as error:
+            self._device.close()
+            raise PianoamtError(f"{self.name}: cannot be started ({' '.join(str(error).split())})") from None
         return self
 
     def __exit__(self, *reason: object) -> None:
         self._device.close()
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
-        "Blocks of mono samples, without end."
+        "Blocks of mono samples, without end; raises `PianoamtError` where the microphone is unplugged."
         while True:
             try:
                 yield self._blocks.get(timeout=0.2)  # with a timeout, so that Ctrl-C is heard on every system
             except queue.Empty:
-                continue
+                if not self._device.active:
+                    raise PianoamtError(f"{self.name}: the microphone is gone") from None
 
 # %% ../nbs/13c_stream.ipynb #c043
 def replay(

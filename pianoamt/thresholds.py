@@ -22,7 +22,7 @@ import numpy.typing as npt
 from .audio import read_blocks
 from .corpus import AUDIO_SUFFIXES
 from .decode import DecoderConfig, decode_notes, saved_decoder
-from .engine import Engine, TorchEngine, default_weights, split_rolls
+from .engine import Engine, TorchEngine, find_weights, split_rolls
 from .notes import PianoamtError, atomic_path, show_path
 from .retune import at_recording_time, retune, speed_for
 from .score import f_measure, find_by_stem, match_notes, match_velocities, read_reference
@@ -217,7 +217,7 @@ def keep_thresholds(
 def tune_decoder(
     recordings: str | Path,  # development pieces: recordings with references beside them
     folder: str | Path,  # of the study: study.db, heard/ and tuned.safetensors; gone on with if it exists
-    weights: str | Path | None = None,  # a weights file; None takes the bundled one
+    weights: str | Path | None = None,  # a weights file or "tiny"; None takes the default
     n_trials: int = 100,  # finished trials that the study shall have in all
     durations: str = "both",  # score key-down ("key") or pedal-extended ("pedal") durations, or "both"
     device: str = "auto",  # where the network listens: auto, cpu, cuda or mps
@@ -225,7 +225,7 @@ def tune_decoder(
     report: Callable[[str], None] | None = None,  # called with a line after each piece and each trial
 ) -> "Study":  # finished; the weights with the best thresholds are in tuned.safetensors
     "Search the decoder's thresholds on development pieces."
-    optuna, folder, weights = import_optuna(), Path(folder), Path(weights or default_weights())
+    optuna, folder, weights = import_optuna(), Path(folder), find_weights(weights)
     if durations not in CONVENTIONS:
         raise PianoamtError(f"durations is {durations!r}; choose one of {', '.join(CONVENTIONS)}")
     engine, pairs = TorchEngine(weights, device), pair_recordings(recordings)

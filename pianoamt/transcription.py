@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio import audio_info, read_blocks
+from .audio import audio_info, check_samples, read_blocks
 from .decode import DecoderConfig, NoteDecoder, PedalDecoder, saved_decoder, to_notes, velocity_scale
 from .engine import Engine
 from .notes import PianoamtError
@@ -79,12 +79,10 @@ def open_audio(
     audio: str | Path | npt.NDArray[np.floating[Any]],  # a file, or mono samples in [-1, 1]
     sample_rate: int,  # of samples, in Hz
 ) -> tuple[Iterator[npt.NDArray[np.float32]], float]:  # blocks at 16 kHz; expected length in seconds
-    "Blocks of a file or an array."
+    "Blocks of a file or an array; raises `AudioError` for what is no sound."
     if isinstance(audio, (str, Path)):
         return read_blocks(audio), audio_info(audio).seconds
-    samples = np.asarray(audio, np.float32)
-    if samples.ndim != 1 or not np.isfinite(samples).all():
-        raise PianoamtError(f"audio must be one channel of finite samples, not an array of shape {samples.shape}")
+    samples = check_samples(audio, sample_rate)
     if sample_rate != SAMPLE_RATE:
         import soxr
 
@@ -155,8 +153,10 @@ class Transcriber:
         tuning: float = 0.0,  # of the piano, cents above 440 Hz, -50 to 50; a stream cannot wait to find out
     ) -> "Stream":  # feed it blocks of samples, take notes; see *Streaming*
         "Transcribe a recording that is still going on; raises `PianoamtError` where PyTorch is missing."
-        from pianoamt.stream import Stream
-
+        try:
+            from pianoamt.stream import Stream
+        except ImportError as error:
+            raise PianoamtError("streaming needs PyTorch; pip install torch") from error
         return Stream(self._carrying, self.decoder, sample_rate, durations, tuning=tuning)
 
     @cached_property
