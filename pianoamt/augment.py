@@ -178,6 +178,8 @@ class Augmentation:
         for name in ("performance", "free_strings", "room", "measured_room", "equalise", "noise", "clip", "codec"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a probability, 0 to 1")
+        if not 0 <= self.detune_cents <= 1200:
+            raise ValueError(f"detune_cents is {self.detune_cents!r}: expected 0 to 1200")
         for name in ("noise_db", "level_db"):
             low, high = getattr(self, name)
             if not low <= high:

@@ -712,10 +712,14 @@ def preprocess(
     from pianoamt.corpus import open_corpus
     from pianoamt.hcqt import HCQTConfig
     from pianoamt.model import ModelConfig
+    from pianoamt.notes import PianoamtError
     from pianoamt.store import preprocess as preprocess_corpus
 
-    usual = HCQTConfig(bins_per_semitone=tuple(bins_per_semitone)) if bins_per_semitone else ModelConfig().hcqt
-    config = usual if gamma is None else replace(usual, gamma=gamma)
+    try:
+        usual = HCQTConfig(bins_per_semitone=tuple(bins_per_semitone)) if bins_per_semitone else ModelConfig().hcqt
+        config = usual if gamma is None else replace(usual, gamma=gamma)
+    except ValueError as error:
+        raise PianoamtError(f"no such transform: {error}") from None
     with progress_bar("preprocessing", quiet) as report:
         result = preprocess_corpus(open_corpus(corpus, layout.value), store, config, jobs, report)
     for line in result.failures:

@@ -36,7 +36,8 @@ import numpy.typing as npt
 from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
-from .notes import TEMP_PREFIX, PianoamtError, cut_overlaps, make_notes, show_path
+from .folders import describe_error
+from .notes import LOWEST_PITCH, TEMP_PREFIX, PianoamtError, cut_overlaps, make_notes, show_path
 from .retune import at_recording_time, retune, speed_for
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls
@@ -81,7 +82,10 @@ def read_edit(
     try:
         removed, added = content.get("removed"), content.get("added")
         if removed:
-            removed = (float(removed[0]), int(removed[1]))
+            onset, pitch = float(removed[0]), int(removed[1])
+            if isinstance(removed, str) or not (0 <= onset <= seconds + 1 and 0 <= pitch - LOWEST_PITCH < KEYS):
+                raise PianoamtError("a note must lie within the recording")
+            removed = (onset, pitch)
         if added:
             note = make_notes(*(float(value) for value in added[:4]))[0]
             if note["onset"] < 0 or note["offset"] > seconds + 1:
@@ -168,7 +172,8 @@ def time_limit(
     def stop(number: int, frame: FrameType | None) -> None:
         raise _TimeUp if time.monotonic() >= deadline else KeyboardInterrupt
 
-    usual, timer = signal.signal(signal.SIGINT, stop), threading.Timer(seconds, _thread.interrupt_main)
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), _thread.interrupt_main)
+    usual = signal.signal(signal.SIGINT, stop)
     timer.daemon = True
     timer.start()
     try:
@@ -423,8 +428,7 @@ def message_html(
     what: str | Exception,  # a line, or what went wrong
 ) -> str:  # a paragraph; red for what went wrong
     "A line as the panel shows it."
-    known = not isinstance(what, Exception) or isinstance(what, (PianoamtError, MemoryError))
-    line = str(what) or "there is not enough memory" if known else f"internal error ({type(what).__name__}: {what})"
+    line = describe_error(what) if isinstance(what, Exception) else what
     colour = "#a51d2d" if isinstance(what, Exception) else "inherit"
     return f'<p role="status" style="color: {colour}">{html.escape(line)}</p>'
 

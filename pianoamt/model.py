@@ -74,6 +74,9 @@ class ModelConfig:
             if name not in ("hcqt", "ahead") and "dilations" not in name
         }
         check_sizes(sizes, (*self.dilations, *self.frequency_dilations, *self.ahead))
+        steps = self.frequency_dilations
+        if len(set(steps)) < len(steps) or 0 in steps:
+            raise ValueError("frequency_dilations must be different distances of at least one row")
         if len(self.ahead) != 3 or any(frames % self.lstm_stride for frames in (self.chunk, *self.ahead)):
             raise ValueError("chunk and the three numbers of ahead must be multiples of lstm_stride")
         if max(self.ahead) > 8 * self.chunk:
@@ -428,7 +431,7 @@ def has_fast_bfloat16(
 ) -> bool:  # whether the network should run in bfloat16 there
     "Whether the device multiplies bfloat16 matrices in hardware."
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = [getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")]
     return device == "cpu" and any(probe() for probe in probes if probe)
 

@@ -217,7 +217,7 @@ def render(
     "Play notes on a sampled piano."
     voicing, rate = voicing or Voicing(), pack.sample_rate
     sounding = extend_by_pedal(notes, pedal)
-    seconds = seconds if seconds is not None else float(sounding["offset"].max(initial=0)) + 2 - start
+    seconds = seconds if seconds is not None else max(0.0, float(sounding["offset"].max(initial=0)) + 2 - start)
     out, rng = np.zeros(round(seconds * rate), np.float32), np.random.default_rng(voicing.seed)
     cents, release = key_tuning(voicing), voicing.release_ms * rate / 1000
     layer_db = [pack.layer_db(layer) for layer in range(len(pack.layer_lovel))]

@@ -300,7 +300,7 @@ def _run_fluidsynth(
     font: Path,  # the SoundFont
     midi: bytes,  # what to play
 ) -> npt.NDArray[np.float32]:  # mono, at 16 kHz
-    "Play a MIDI file; PianoamtError where that gives no sound."
+    "Play a MIDI file; PianoamtError where it cannot be played."
     program = find_fluidsynth()
     with tempfile.TemporaryDirectory(prefix="pianoamt-") as folder:
         config, score, wave = (Path(folder, name) for name in ("config", "strokes.mid", "strokes.wav"))
@@ -311,7 +311,8 @@ def _run_fluidsynth(
         command = [program, *_OPTIONS.split(), *settings, "-f", files[0], "-F", *files[1:]]
         said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         audio = read_audio(wave) if wave.exists() and wave.stat().st_size else np.zeros(0, np.float32)
-    if said.returncode or not audio.any() or "substituted" in said.stderr:
+    failed = not len(audio) or (not audio.any() and "error" in said.stderr)
+    if said.returncode or failed or "substituted" in said.stderr:
         raise PianoamtError(f"{show_path(font)}: FluidSynth cannot play it ({_first_error(said.stderr)})")
     return audio
 
@@ -332,6 +333,8 @@ def play_layer(
             if len(audio) < end:
                 raise PianoamtError(f"{show_path(font)}: FluidSynth stopped early (is there room for temporary files?)")
             sounds.append(audio[start:end])
+    if not any(sound.any() for sound in sounds):
+        raise PianoamtError(f"{show_path(font)}: FluidSynth cannot play it ({_first_error('')})")
     return sounds
 
 # %% ../nbs/09a_soundfont.ipynb #c057

@@ -9,12 +9,12 @@ __all__ = ['SEGMENT_FRAMES', 'Segments', 'AT_LEAST_ONE', 'PRECISIONS', 'CHECKPOI
            'load_rooms', 'beside', 'read_piano', 'read_recording', 'load_dataset', 'check_fields', 'check_run',
            'TrainConfig', 'settle_step', 'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision',
            'stays_on_cpu', 'make_accelerator', 'keep_buffers', 'TrainingState', 'pack_state', 'unpack_state',
-           'save_run', 'resume_run', 'segment_numbers', 'load_batches', 'compute_features', 'update_balance',
-           'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step', 'train_step',
-           'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory', 'explain_out_of_memory', 'read_log',
-           'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace', 'best_row', 'has_stalled',
-           'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model',
-           'read_recipe']
+           'run_facts', 'save_run', 'check_together', 'resume_run', 'segment_numbers', 'load_batches',
+           'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights',
+           'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory',
+           'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
+           'best_row', 'has_stalled', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run', 'Trainer',
+           'open_store', 'recipe_model', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -95,10 +95,10 @@ class Source(Protocol):
 def gain_between(
     before: npt.NDArray[np.float32],  # sound, shape (samples,)
     after: npt.NDArray[np.float32],  # the same sound in a room, equalised, at another level
-) -> float:  # in dB, -60 to 20
+) -> float:  # in dB, -60 to 60
     "How much louder a sound has become, by its root mean square."
     power = [max(float(np.square(sound).mean()), 1e-12) for sound in (before, after)]
-    return float(np.clip(10 * np.log10(power[1] / power[0]), -60, 20))
+    return float(np.clip(10 * np.log10(power[1] / power[0]), -60, 60))
 
 # %% ../nbs/10_train.ipynb #str2
 def arriving_strength(
@@ -249,7 +249,7 @@ class DataConfig:
     midi_shares: dict[str, float] = field(
         default_factory=lambda: {"maestro_v3_train_val": 0.6, "asap_extra": 0.2, "pop909": 0.2}
     )  # how often each pack of performances is drawn from
-    recordings: tuple[str, ...] = ("maps_software",)  # folders of recordings with .tsv notes
+    recordings: tuple[str, ...] = ()  # folders of recordings with .tsv notes beside them
     rendered_share: float = 0.75  # of all segments; the rest comes from the recordings
     augmentation: Augmentation = field(default_factory=Augmentation)  # of what is rendered
     held_out: tuple[str, ...] = ("vcsl_upright1", "AkPnStgb")  # pianos and recordings with these in their names
@@ -301,8 +301,11 @@ def beside(
 def read_piano(
     table: Path,  # of a pack
 ) -> PianoPack:  # with the sound beside it
-    "Read a sampled piano."
-    return load_pack(table, read_audio(beside(table)))
+    "Read a sampled piano; raises `PianoamtError` for one of another sample rate."
+    pack = load_pack(table, read_audio(beside(table)))
+    if pack.sample_rate != SAMPLE_RATE:
+        raise PianoamtError(f"{show_path(table)}: a pack of {pack.sample_rate} Hz; training needs one of {SAMPLE_RATE}")
+    return pack
 
 
 def read_recording(
@@ -325,6 +328,9 @@ def load_dataset(
     def allowed(pattern: str) -> list[Path]:
         return [path for path in sorted(folder.glob(pattern)) if not any(name in path.stem for name in config.held_out)]
 
+    for name in config.recordings:
+        if not any(folder.glob(f"{name}/*.tsv")):
+            raise PianoamtError(f"{show_path(folder / name)}: no recordings (.tsv beside audio) in it")
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
     pianos = in_threads(read_piano, allowed("pianos/*.json"))
@@ -569,6 +575,13 @@ def unpack_state(
 CHECKPOINT = "checkpoint.safetensors"
 
 
+def run_facts(
+    state: TrainingState,  # a run
+) -> dict[str, Any]:  # for its weights files
+    "How far the run is, and the thresholds of the weights that it started from."
+    return {"steps": state.step} | ({"decoder": state.decoder} if state.decoder else {})
+
+
 def save_run(
     state: TrainingState,  # a run
     folder: Path,  # its folder
@@ -578,12 +591,22 @@ def save_run(
     if state.accelerator.is_main_process:
         with atomic_path(folder / CHECKPOINT) as temporary:
             temporary.write_bytes(save(pack_state(state)))
-        facts = {"steps": state.step} | ({"decoder": state.decoder} if state.decoder else {})
-        save_weights(state.average, folder / "weights.safetensors", facts | (info or {}))
+        save_weights(state.average, folder / "weights.safetensors", run_facts(state) | (info or {}))
         with atomic_path(folder / "config.json") as temporary:
             temporary.write_text(json.dumps(asdict(state.config), indent=1))
 
 # %% ../nbs/10_train.ipynb #res2
+def check_together(
+    accelerator: Any,  # accelerate.Accelerator, of the processes of a run
+    found: tuple[int, int],  # what this one found in the run's folder: the step, and how many validations
+) -> None:
+    "Raise `PianoamtError` where the processes have found different things."
+    from accelerate.utils import gather_object
+
+    if accelerator.num_processes > 1 and len(set(gather_object([found]))) > 1:
+        raise PianoamtError("the processes do not see the same folder; a run on several machines needs a shared one")
+
+
 def resume_run(
     state: TrainingState,  # a fresh one of the same configuration
     folder: Path,  # where an earlier run may have saved
@@ -837,7 +860,9 @@ def explain_out_of_memory(
     "Turn PyTorch's error about a GPU's memory into a `PianoamtError` that says what to change."
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # of which torch.OutOfMemoryError is one; an Apple GPU has none of its own
+        if "out of memory" not in str(error):
+            raise
         size = config.batch_size
         advice = f"set segment_frames, now {config.segment_frames}, to {max(1, config.segment_frames // 2)}"
         if size > 1:
@@ -1030,7 +1055,7 @@ class Pace:
 
 # %% ../nbs/10_train.ipynb #c103
 Scores = dict[str, float]  # the first decides, more is better
-Validate = Callable[[PianoNet], Scores]  # scores a network
+Validate = Callable[[PianoNet, dict[str, float] | None], Scores]  # scores a network, with thresholds or the usual ones
 
 
 def best_row(
@@ -1060,11 +1085,8 @@ def keep_best(
 ) -> None:
     "Save the averaged weights, with their scores, if the last validation is the best."
     if best_row(rows) == len(rows) - 1 and state.accelerator.is_main_process:
-        save_weights(
-            state.average,
-            folder / BEST,
-            {("steps" if name == "step" else name): value for name, value in rows[-1].items()},
-        )
+        scores = {name: value for name, value in rows[-1].items() if name != "step"}
+        save_weights(state.average, folder / BEST, run_facts(state) | scores)
 
 # %% ../nbs/10_train.ipynb #c105
 class Judge:
@@ -1097,7 +1119,7 @@ class Judge:
 
         assert self.validate is not None
         save_run(self.state, self.folder)
-        scores = broadcast_object_list([self.validate(self.state.average.eval())])[0]
+        scores = broadcast_object_list([self.validate(self.state.average.eval(), self.state.decoder)])[0]
         self.rows.append({"step": self.state.step, **scores})
         keep_best(self.state, self.folder, self.rows)
         return self.rows[-1]
@@ -1181,6 +1203,7 @@ class Trainer:
         self.state = TrainingState(config, cpu)
         resume_run(self.state, self.folder)
         self.judge = Judge(self.state, self.folder, validate)
+        check_together(self.state.accelerator, (self.state.step, len(self.judge.rows)))
 
     def run(
         self,
@@ -1189,7 +1212,8 @@ class Trainer:
         watch: Callable[[Progress], None] | None = None,  # called after every step; `report` then gets no rows
     ) -> list[dict[str, float]]:  # the losses of every step taken; nan where it was skipped
         "Train, logging, saving and judging on the way; raises `PianoamtError` where another run is at work."
-        main, end = self.state.accelerator.is_main_process, min(until or self.config.steps, self.config.steps)
+        main, end = self.state.accelerator.is_main_process, self.config.steps
+        end = end if until is None else min(until, end)
         tell = report if main and report else lambda line: None
         with sole_worker(self.folder) if main else contextlib.nullcontext(), explain_out_of_memory(self.config):
             if main and report:

@@ -385,7 +385,9 @@ class TrainingObjective:
         try:
             state = TrainingState(shorten(config, self.space.steps), self.cpu)
             return train_trial(trial, state, self.dataset, self.questions, self.space.checkpoints())
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
             trial.set_user_attr("why", "out of memory")
             torch.cuda.empty_cache()
             raise import_optuna().TrialPruned from error

@@ -54,6 +54,7 @@ class Validation:
     def __call__(
         self,
         network: PianoNet,  # to be judged, on any device
+        decoder: dict[str, float] | None = None,  # thresholds for it; None takes the usual ones
     ) -> Scores:  # means over the pieces: `score` and those of `KEPT_SCORES`, 0 to 1
         "Transcribe all pieces, sharing them among the processes of the run."
         from accelerate import PartialState
@@ -61,7 +62,7 @@ class Validation:
 
         state, device = PartialState(), next(network.parameters()).device.type
         with tempfile.TemporaryDirectory() as folder:
-            save_weights(network, Path(folder) / "weights.safetensors")
+            save_weights(network, Path(folder) / "weights.safetensors", {"decoder": decoder} if decoder else None)
             transcriber = Transcriber(Path(folder) / "weights.safetensors", device, engine="torch")
         rows = [
             score_notes(reference, transcriber.transcribe(audio, durations="pedal").notes)
