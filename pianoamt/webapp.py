@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,8 @@ def prepare_app(
         from voila.app import Voila
     except ImportError:
         raise PianoamtError('the web app needs a few more packages: pip install "pianoamt[app]"') from None
+    if find_spec("torch") is None:
+        raise PianoamtError("the web app shows a spectrogram, which PyTorch computes: pip install torch")
     if weights:
         check_file(find_weights(weights))
     port = choose_port(port)
