@@ -360,7 +360,7 @@ def read_audio(
     "Read a whole recording at once: the blocks of `read_blocks`, joined."
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
 
-# %% ../nbs/01_audio.ipynb #c055
+# %% ../nbs/01_audio.ipynb #c054b
 def _is_complete(
     path: Path,  # a FLAC file that was just written
     samples: int,  # how many it should hold
@@ -371,7 +371,7 @@ def _is_complete(
     except AudioError:
         return samples == 0
 
-
+# %% ../nbs/01_audio.ipynb #c055
 def write_blocks(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     blocks: Iterable[npt.NDArray[np.floating]],  # mono samples in [-1, 1] (clipped beyond), each of shape (samples,)

@@ -421,7 +421,7 @@ class Inlet:
         last: bool = False,  # whether nothing follows
     ) -> npt.NDArray[np.float32]:  # the same sound at 16 kHz, as far as it is known
         "Take in a block; raises `PianoamtError` for one that is no sound, which changes nothing."
-        samples = check_samples(block, self.sample_rate)
+        samples = check_samples(block)
         self.samples += len(samples)
         return samples if self._as_is else self._resampler.resample_chunk(samples, last=last)
 
