@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'AudioError', 'clean_path', 'AudioInfo', 'native_name', 'audio_info', 'Player', 'check_samples',
-           'read_blocks', 'read_audio', 'write_blocks', 'write_audio']
+           'read_blocks', 'read_audio', 'try_disk', 'write_blocks', 'write_audio']
 
 # %% ../nbs/01_audio.ipynb #c002
 import base64
+import contextlib
 import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -143,27 +144,37 @@ def native_name(
 class _ForwardFile(sf.SoundFile):
     """A sound file that is read once from front to back."""
 
-    def __init__(
-        self,
-        path: Path,  # an ordinary file
-    ) -> None:
-        "Open it."
-        super().__init__(native_name(path))
-
     def seekable(self) -> bool:
         """Tell soundfile not to seek after each block."""
         return False
 
+
+@contextlib.contextmanager
+def _open_sound(
+    path: Path,  # an ordinary file
+) -> Iterator[tuple[_ForwardFile, Callable[[], int]]]:  # it, and what tells how many bytes are not read yet
+    "Open a sound file by its descriptor, whose place in the file we know, too."
+    with open(path, "rb", buffering=0) as raw:
+        file = raw.fileno() if os.name == "posix" else native_name(path)  # Windows' descriptors differ by library
+        with _ForwardFile(file, closefd=False) as sound:
+            yield sound, lambda: os.fstat(raw.fileno()).st_size - raw.tell()
+
 # %% ../nbs/01_audio.ipynb #c023b
+_STREAMS = ("MP3", "OGG", "FLAC")  # formats without a place that says where the sound ends
+
+
 def _sound_chunks(
     path: Path,  # a file that libsndfile reads
-) -> Iterator[npt.NDArray[np.float32]]:  # pieces of at most 2^20 values, shape (samples, channels)
-    "Decode a file by libsndfile; AudioError where it is damaged."
+) -> Generator[npt.NDArray[np.float32], None, tuple[int, int]]:  # pieces, shape (samples, channels)
+    "Decode a file by libsndfile; at last, how many samples there were and how many bytes were not read."
+    samples = 0
     try:
-        with _ForwardFile(path) as sound:
+        with _open_sound(path) as (sound, unread):
             size = max(1, 2**20 // sound.channels)
             while len(chunk := sound.read(size, dtype="float32", always_2d=True)):
                 yield chunk
+                samples += len(chunk)
+            return samples, unread() if sound.format in _STREAMS else 0
     except (sf.SoundFileError, OSError, TypeError, ValueError) as error:
         reason = getattr(error, "error_string", None) or error
         raise AudioError(f"{show_path(path)}: damaged, or not the sound file it claims to be ({reason})") from None
@@ -174,7 +185,7 @@ def _sound_info(
 ) -> AudioInfo:  # what its header says, the length counted where the header does not know it
     "Describe a file by libsndfile; AudioError where it cannot."
     try:
-        with _ForwardFile(path) as sound:
+        with _open_sound(path) as (sound, _):
             frames, rate, channels, kind = sound.frames, sound.samplerate, sound.channels, sound.format
     except (sf.SoundFileError, OSError, TypeError, ValueError):
         if path.suffix.lower() == ".mp3" and "MP3" not in sf.available_formats():
@@ -189,14 +200,13 @@ def _sound_info(
 # %% ../nbs/01_audio.ipynb #c031
 def _import_av(
     path: Path,  # the file that needs it, for the message
+    why: str = "this format needs a further decoder",  # likewise
 ) -> ModuleType:  # PyAV
     "Import PyAV, or say how to install it."
     try:
         import av
     except ImportError:
-        raise AudioError(
-            f'{show_path(path)}: this format needs a further decoder: pip install "pianoamt[formats]"'
-        ) from None
+        raise AudioError(f'{show_path(path)}: {why}: pip install "pianoamt[formats]"') from None
     return av
 
 # %% ../nbs/01_audio.ipynb #c033
@@ -231,6 +241,23 @@ def _foreign_info(
     if seconds is None:
         seconds = sum(len(chunk) for chunk in _foreign_chunks(path)) / max(rate, 1)
     return AudioInfo(seconds, rate, channels, kind)
+
+# %% ../nbs/01_audio.ipynb #on2
+_LONGEST_TAG = 4096  # bytes that may follow the sound
+
+
+def _whole_chunks(
+    path: Path,  # a file that libsndfile reads
+) -> Iterator[npt.NDArray[np.float32]]:  # pieces of shape (samples, channels)
+    "Decode a file by libsndfile, and by FFmpeg what libsndfile takes for no part of it."
+    heard, unread = yield from _sound_chunks(path)
+    if unread <= _LONGEST_TAG:
+        return
+    _import_av(path, "it goes on after the end that its header tells, and reading that takes a further decoder")
+    for chunk in _foreign_chunks(path):
+        if len(rest := chunk[heard:]):
+            yield rest
+        heard = max(0, heard - len(chunk))
 
 # %% ../nbs/01_audio.ipynb #c037
 def audio_info(
@@ -343,7 +370,7 @@ def read_blocks(
 ) -> Iterator[npt.NDArray[np.float32]]:  # mono samples, full scale 1, each of shape (samples,)
     "Read a recording block by block in little memory; AudioError names whatever stands in the way."
     info, file = audio_info(path), Path(path)
-    chunks = _foreign_chunks(file) if _needs_ffmpeg(file) else _sound_chunks(file)
+    chunks = _foreign_chunks(file) if _needs_ffmpeg(file) else _whole_chunks(file)
     pieces = resampled(_mono(chunks, file, info.sample_rate), info.sample_rate, sample_rate)
     some = False
     for block in _in_blocks(pieces, max(1, round(block_seconds * sample_rate))):
@@ -359,6 +386,15 @@ def read_audio(
 ) -> npt.NDArray[np.float32]:  # mono samples, full scale 1, shape (samples,)
     "Read a whole recording at once: the blocks of `read_blocks`, joined."
     return np.concatenate(list(read_blocks(path, sample_rate=sample_rate)))
+
+# %% ../nbs/01_audio.ipynb #dk2
+def try_disk(
+    path: Path,  # a temporary file that could not be written as it should be
+) -> None:
+    "Write a little more to a file; OSError where the disk is to blame."
+    with open(path, "ab") as file:
+        file.write(bytes(2**20))
+        os.fsync(file.fileno())
 
 # %% ../nbs/01_audio.ipynb #c054b
 def _is_complete(
@@ -377,7 +413,7 @@ def write_blocks(
     blocks: Iterable[npt.NDArray[np.floating]],  # mono samples in [-1, 1] (clipped beyond), each of shape (samples,)
     sample_rate: int = SAMPLE_RATE,  # Hz
 ) -> None:
-    "Write a stream of mono sound as 16-bit FLAC or WAV, completely or not at all."
+    "Write a stream of mono sound as 16-bit FLAC or WAV, completely or not at all; OSError where the disk is full."
     kind, samples = Path(path).suffix.lower(), 0
     if kind not in (".flac", ".wav"):
         raise AudioError(f"{show_path(path)}: sound is written as .flac or .wav")
@@ -390,11 +426,11 @@ def write_blocks(
                     file.write(block)
                     samples += len(block)
         except sf.SoundFileError as error:
-            raise AudioError(
-                f"{show_path(path)}: cannot be written (is the disk full or the folder read-only? {error})"
-            ) from None
+            try_disk(temp)
+            raise AudioError(f"{show_path(path)}: cannot be written ({error})") from None
         if kind == ".flac" and not _is_complete(temp, samples):
-            raise AudioError(f"{show_path(path)}: cannot be written (is the disk full?)")
+            try_disk(temp)
+            raise AudioError(f"{show_path(path)}: the new file did not read back as written")
 
 # %% ../nbs/01_audio.ipynb #c055b
 def write_audio(

@@ -8,15 +8,15 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption',
            'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption',
            'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile',
-           'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'RecipeFile',
-           'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption',
-           'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile',
-           'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName',
-           'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow',
-           'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'listen_to', 'keep_heard', 'listen', 'doctor',
-           'score', 'Layout', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
-           'describe_pack', 'pack', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve',
-           'main']
+           'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'MidiPackFile',
+           'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption',
+           'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption',
+           'LargestFile', 'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device',
+           'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary',
+           'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to',
+           'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
+           'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune',
+           'Scored', 'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -24,6 +24,7 @@ import functools
 import io
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -449,8 +450,28 @@ def find_sound(
         audio_info(path)
         return path.stem, path
     return time.strftime("heard-%Y-%m-%d-%H%M%S"), Microphone(
-        int(wanted) if wanted and wanted.isdigit() else wanted or None
+        int(wanted) if wanted and wanted.isdecimal() else wanted or None
     )
+
+# %% ../nbs/16_cli.ipynb #int1
+@contextlib.contextmanager
+def hold_interrupt() -> "Iterator[Callable[[], bool]]":  # what tells whether Ctrl-C was pressed
+    "Let the first Ctrl-C wait until somebody asks for it."
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # only the main thread hears signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/16_cli.ipynb #i12
 def listen_to(
@@ -466,9 +487,11 @@ def listen_to(
             if not quiet:
                 typer.echo(f"{onset:9.3f} s  {note_name(pitch):4} {offset - onset:6.3f} s  velocity {velocity:3}")
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), hold_interrupt() as was_pressed:
         for block in blocks:
             show(stream.feed(block))
+            if was_pressed():
+                break
     show(stream.close())
 
 # %% ../nbs/16_cli.ipynb #i14
@@ -522,6 +545,8 @@ def listen(
     finally:
         if stream.seconds:
             keep_heard(stream, target, durations.value, quiet)
+    if isinstance(sound, Microphone) and sound.gaps:
+        typer.echo(f"pianoamt: {heard}: sound was lost {sound.gaps} times; notes after that are early", err=True)
     return 0
 
 # %% ../nbs/16_cli.ipynb #c077
@@ -774,6 +799,32 @@ def pack(
         typer.echo(describe_pack(packed))
     return 0
 
+# %% ../nbs/16_cli.ipynb #pm2
+MidiPackFile = Annotated[Path, typer.Argument(help="The .npz file to write.", metavar="OUT", **_PATH)]
+
+
+@app.command("pack-midi")
+@guarded
+def pack_midi(
+    dataset: Dataset,  # MIDI files, with recordings or without
+    out: MidiPackFile,  # replaced if it exists
+    layout: LayoutOption = Layout.auto,  # of the dataset
+    quiet: QuietOption = False,  # no bar
+) -> int:  # exit code
+    "Gather the performances of a dataset in one file. DATA/midi/NAME.npz is where training looks for it."
+    from pianoamt.corpus import open_corpus, pack_corpus
+    from pianoamt.notes import PianoamtError, show_path
+
+    if out.suffix.lower() != ".npz":
+        raise PianoamtError(f"{show_path(out)}: expected a name that ends in .npz")
+    with progress_bar("packing", quiet) as report:
+        packed, failures = pack_corpus(open_corpus(dataset, layout.value), out, report)
+    for line in failures:
+        typer.echo(f"pianoamt: {line}", err=True)
+    splits = ", ".join(f"{name} {packed.split.count(name)}" for name in dict.fromkeys(packed.split))
+    typer.echo(f"performances packed: {len(packed)} ({splits}), to {show_path(out)}")
+    return exit_code(len(packed), len(failures))
+
 # %% ../nbs/16_cli.ipynb #c104
 @contextlib.contextmanager
 def training_bar(
@@ -822,7 +873,11 @@ def train(
         processes = f"{accelerator.num_processes} process{'es' if accelerator.num_processes > 1 else ''}"
         typer.echo(f"step {trainer.state.step} of {steps}, in {processes}, to {show_path(run)}")
     with training_bar(accelerator.is_main_process) as (tell, watch):
-        trainer.run(report=tell, watch=watch)
+        history = trainer.run(report=tell, watch=watch)
+    if accelerator.is_main_process:
+        weights = run / ("best.safetensors" if trainer.judge.rows else "weights.safetensors")
+        typer.echo("" if history else "the run has come to its end before; ", nl=False)
+        typer.echo(f"next: {shlex.join(['pianoamt', 'transcribe', 'AUDIO', '--weights', str(weights)])}")
     return 0
 
 # %% ../nbs/16_cli.ipynb #i40

@@ -6,8 +6,9 @@
 __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAYS', 'LAYOUTS', 'dataset_files', 'plan_renames',
            'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'in_threads', 'run_jobs', 'Resampling',
            'resample_file', 'plot_spectrogram', 'sole_worker', 'ResampleResult', 'work_through', 'one_line', 'resample',
-           'Piece', 'MidiPack', 'load_midi_pack', 'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus',
-           'plot_splits', 'Problem', 'compare_lengths', 'CheckResult', 'check']
+           'Piece', 'MidiPack', 'load_midi_pack', 'pack_performances', 'save_midi_pack', 'split_by_hash', 'PieceTable',
+           'Corpus', 'find_layout', 'open_corpus', 'pack_corpus', 'plot_splits', 'Problem', 'compare_lengths',
+           'CheckResult', 'check']
 
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
@@ -38,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from .audio import SAMPLE_RATE, AudioError, audio_info, native_name, read_blocks
+from .audio import SAMPLE_RATE, AudioError, audio_info, native_name, read_blocks, try_disk
 from pianoamt.notes import (
     NOTE_DTYPE,
     PEDAL_DTYPE,
@@ -388,9 +389,7 @@ def _write_checked(
         text = str(error)
         raise AudioError(text if str(source) in text else f"{show_path(source)}: {text}") from None
     if written != found:
-        with open(path, "ab") as file:
-            file.write(bytes(2**20))
-            os.fsync(file.fileno())
+        try_disk(path)
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
     return written[0] / SAMPLE_RATE
 
@@ -530,6 +529,22 @@ def _is_held(
         return True
     return False
 
+# %% ../nbs/02_corpus.ipynb #left1
+def _is_leftover(
+    name: str,  # of a file
+) -> bool:  # whether it is a temporary one, and its process has ended
+    "Tell what a killed run left behind."
+    owner = re.match(rf"{re.escape(TEMP_PREFIX)}(\d+)-", name)
+    if owner is None or os.name != "posix":  # on Windows signal 0 is no question
+        return name.startswith(TEMP_PREFIX)
+    try:
+        os.kill(int(owner[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
+
 # %% ../nbs/02_corpus.ipynb #c054
 @contextlib.contextmanager
 def sole_worker(
@@ -544,7 +559,7 @@ def sole_worker(
                     inner.clear()
                     continue
                 for name in names:
-                    if name.startswith(TEMP_PREFIX):
+                    if _is_leftover(name):
                         Path(place, name).unlink(missing_ok=True)
             yield
         finally:
@@ -829,6 +844,41 @@ def load_midi_pack(
 
 _open_pack = functools.lru_cache(maxsize=4)(load_midi_pack)
 
+# %% ../nbs/02_corpus.ipynb #pk1
+def pack_performances(
+    performances: Sequence[Performance],  # key-down notes and pedals, in order of time
+    path: Sequence[str],  # where each came from
+    split: Sequence[str],  # train, validation or test, for each
+) -> MidiPack:  # with times rounded to milliseconds
+    "Lay performances end to end."
+
+    def ms(seconds: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.rint(1000 * seconds).astype(np.int64)
+
+    notes, pedals = [p.notes for p in performances], [p.pedal for p in performances]
+    all_notes, all_pedals = np.concatenate(notes), np.concatenate(pedals)
+    arrays = {
+        "on_delta_ms": np.concatenate([np.diff(ms(table["onset"]), prepend=0) for table in notes]).astype(np.int32),
+        "dur_ms": (ms(all_notes["offset"]) - ms(all_notes["onset"])).clip(1, 65_535).astype(np.uint16),
+        "pitch": all_notes["pitch"].astype(np.uint8),
+        "vel": all_notes["velocity"].astype(np.uint8),
+        "note_index": np.cumsum([0, *map(len, notes)]),
+        "cc64_delta_ms": np.concatenate([np.diff(ms(table["time"]), prepend=0) for table in pedals]).astype(np.int32),
+        "cc64": all_pedals["value"].astype(np.uint8),
+        "cc64_index": np.cumsum([0, *map(len, pedals)]),
+    }
+    return MidiPack(arrays, tuple(path), tuple(split))
+
+# %% ../nbs/02_corpus.ipynb #pk3
+def save_midi_pack(
+    pack: MidiPack,  # performances
+    path: str | Path,  # an .npz file; replaced in one step
+) -> None:
+    "Write a pack."
+    with atomic_path(path) as temp, open(temp, "wb") as file:
+        np.savez_compressed(file, **pack.arrays, path=np.array(pack.path), split=np.array(pack.split))
+    _open_pack.cache_clear()
+
 # %% ../nbs/02_corpus.ipynb #c088
 def _without_ending(
     name: str,  # a path from a dataset's folder
@@ -1095,6 +1145,27 @@ def open_corpus(
     if not corpus.pieces:
         raise PianoamtError(f"{show_path(folder)}: holds no recordings and no MIDI files")
     return corpus
+
+# %% ../nbs/02_corpus.ipynb #pc2
+def pack_corpus(
+    table: PieceTable,  # a dataset
+    path: str | Path,  # the .npz file to write
+    progress: Report | None = None,  # called with the share done, 0..1
+) -> tuple[MidiPack, tuple[str, ...]]:  # what was written; a line for each piece that could not be read
+    "Gather the performances of a dataset in one file; raises `PianoamtError` where there are none."
+    rows, failures = [], []
+    for number, piece in enumerate(table.pieces, 1):
+        try:
+            rows += [(piece.performance(), piece.id, piece.split)] if piece.midi else []
+        except PianoamtError as error:
+            failures.append(str(error))
+        if progress:
+            progress(number / len(table))
+    if not rows:
+        raise PianoamtError(f"{show_path(table.root)}: no performance in it that can be read")
+    pack = pack_performances(*zip(*rows, strict=True))
+    save_midi_pack(pack, path)
+    return pack, tuple(failures)
 
 # %% ../nbs/02_corpus.ipynb #c113
 def plot_splits(

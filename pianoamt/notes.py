@@ -268,7 +268,7 @@ def atomic_path(
 ) -> Iterator[Path]:  # a temporary path beside it, with the same suffix, to write to
     "Write a file completely or not at all: it takes its name only when the block has succeeded."
     target = Path(os.path.realpath(path))
-    temp = target.with_name(f"{TEMP_PREFIX}{secrets.token_hex(8)}{target.suffix}")
+    temp = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.is_file():

@@ -22,9 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import soundfile as sf
 
-from .audio import SAMPLE_RATE, read_audio
+from .audio import SAMPLE_RATE, read_audio, write_blocks
 from .notes import PianoamtError, atomic_path, check_file, show_path
 from .render import Region
 
@@ -455,16 +454,17 @@ def _write_strokes(
     table: Path,  # the pack's table, which goes before the new sound comes
 ) -> tuple[Region, ...]:  # all strokes, in their places
     "Write the sound of a pack, one stroke behind the other."
-    regions, position = [], 0
+    regions: list[Region] = []
+
+    def sounds() -> Iterator[npt.NDArray[np.float32]]:
+        position = 0
+        for region, sound in (stroke for layer in layers for stroke in layer):
+            regions.append(replace(region, start=position))
+            position += len(sound)
+            yield sound
+
     with atomic_path(path) as temp:
-        try:
-            with sf.SoundFile(temp, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:
-                for region, sound in (stroke for layer in layers for stroke in layer):
-                    file.write(sound)
-                    regions.append(replace(region, start=position))
-                    position += len(sound)
-        except sf.SoundFileError as error:
-            raise PianoamtError(f"{show_path(path)}: cannot be written (is the disk full? {error})") from None
+        write_blocks(temp, sounds())
         table.unlink(missing_ok=True)
     return tuple(regions)
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ROLLS', 'TARGET_COLUMNS', 'LEVELS', 'ENTRY_DTYPE', 'STORE_FORMAT', 'STORE_VERSION', 'store_columns', 'measure_bins',
            'stack_bins', 'stream_bins', 'join_rolls', 'split_rolls', 'list_entries', 'read_entries', 'StoreError',
-           'StoredFile', 'StoredPiece', 'store_parameters', 'write_manifest', 'read_manifest', 'store_piece',
-           'PreprocessResult', 'preprocess', 'plot_sizes', 'FeatureStore', 'plot_segment', 'draw_place',
+           'StoredFile', 'StoredPiece', 'store_parameters', 'write_manifest', 'read_manifest', 'source_stamp',
+           'store_piece', 'PreprocessResult', 'preprocess', 'plot_sizes', 'FeatureStore', 'plot_segment', 'draw_place',
            'segment_tensors', 'StoreDataset', 'EpochSampler']
 
 # %% ../nbs/05_store.ipynb #c002
@@ -301,7 +301,7 @@ def _measure_file(
         torch.set_num_threads(before)
 
 # %% ../nbs/05_store.ipynb #c035c
-def _stamp(
+def source_stamp(
     piece: Piece,  # with both halves
 ) -> tuple[int, ...]:  # size and time stamp of recording and notes
     "What tells whether a piece has changed since it was stored."
@@ -326,7 +326,7 @@ def store_piece(
     piece = task.piece
     if piece.audio is None or piece.midi is None:
         raise PianoamtError(f"{piece.id}: {'no recording' if piece.audio is None else 'no MIDI file'}")
-    stamp, performance = _stamp(piece), piece.performance()
+    stamp, performance = source_stamp(piece), piece.performance()
     if not len(performance.notes):
         raise PianoamtError(f"{show_path(piece.midi)}: holds no notes")
     bins, speed = _measure_file(piece.audio, task.config, task.threads)
@@ -420,7 +420,7 @@ def _unchanged(
     if stored is None or piece.audio is None or piece.midi is None:
         return stored is not None
     try:
-        stamp = _stamp(piece)
+        stamp = source_stamp(piece)
     except OSError:
         return True
     return (piece.has_pedal, stamp) == (stored.has_pedal, stored.sources)

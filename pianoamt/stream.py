@@ -497,6 +497,7 @@ class Microphone:
         sounddevice = import_sounddevice()
         self._errors = (sounddevice.PortAudioError, ValueError)
         self._blocks: queue.SimpleQueue[npt.NDArray[np.float32]] = queue.SimpleQueue()
+        self.gaps = 0  # how often sound was lost before we took it
         try:
             self.name = str(sounddevice.query_devices(name, "input")["name"])
             rate = sounddevice.query_devices(name, "input")["default_samplerate"]
@@ -509,6 +510,7 @@ class Microphone:
     def _take(self, samples: npt.NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
         "What the driver's thread calls."
         self._blocks.put(samples[:, 0].copy())
+        self.gaps += bool(status and status.input_overflow)
 
     def __enter__(self) -> "Microphone":
         try:

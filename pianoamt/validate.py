@@ -7,7 +7,7 @@ __all__ = ['KEPT_SCORES', 'validation_pieces', 'Validation', 'open_run']
 
 # %% ../nbs/14d_validate.ipynb #c002
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from .corpus import open_corpus
 from .model import PianoNet, save_weights
 from .notes import PianoamtError, show_path
 from .score import read_reference, score_notes
+from .store import source_stamp
 from .train import Scores, Trainer, load_dataset, open_store, read_recipe
 from .transcription import Transcriber
 
@@ -24,13 +25,16 @@ from .transcription import Transcriber
 def validation_pieces(
     folder: str | Path,  # MAESTRO, or recordings with their .mid or .tsv files
     most: int = 10,  # how many, at the most
+    learnt: Collection[tuple[int, ...]] = (),  # `source_stamp` of the pieces that the run learns from
 ) -> list[tuple[Path, Path]]:  # recording and notes of each
     "Choose the pieces to judge by; raises `PianoamtError` where there are none, or where one cannot be read."
     corpus = open_corpus(folder)
     rows = corpus.split("validation") if corpus.layout == "maestro" else corpus.pieces
-    pairs = [(piece.audio, piece.midi) for piece in rows if piece.audio and piece.midi]
+    whole = [piece for piece in rows if piece.audio and piece.midi]
+    pairs = [(piece.audio, piece.midi) for piece in whole if source_stamp(piece) not in learnt]
     if not pairs:
-        raise PianoamtError(f"{show_path(folder)}: no recordings with notes to validate on")
+        why = "the run learns from all of its recordings" if whole else "no recordings with notes"
+        raise PianoamtError(f"{show_path(folder)}: nothing to validate on ({why})")
     places = np.linspace(0, len(pairs) - 1, min(most, len(pairs))).round().astype(int)
     chosen = [pairs[place] for place in places]
     for audio, notes in chosen:
@@ -81,8 +85,9 @@ def open_run(
 ) -> Trainer:  # ready to run
     "Set up the run that a recipe describes; raises `PianoamtError` where anything is missing."
     config, material = read_recipe(recipe, str(data) if data else None)
-    validate = Validation(validation_pieces(config.validate_on, config.validate_pieces)) if config.validate_on else None
-    if material.store:
-        return Trainer(config, open_store(material.store, config), folder, validate, cpu)
-    dataset = load_dataset(material, config.segment_frames, config.seed)
-    return Trainer(config, dataset, folder, validate, cpu)
+    store = open_store(material.store, config) if material.store else None
+    learnt = {piece.sources for piece in store.store.pieces if piece.split == "train"} if store else set()
+    asked = (config.validate_on, config.validate_pieces, learnt)
+    validate = Validation(validation_pieces(*asked)) if config.validate_on else None
+    dataset = store or load_dataset(material, config.segment_frames, config.seed)
+    return Trainer(config, dataset, folder, validate, cpu, material)
