@@ -324,7 +324,7 @@ def check_samples(
         raise AudioError(f"sound of {found.dtype}: expected floats in [-1, 1]; divide 16-bit integers by 32768")
     if not np.abs(found).max(initial=0) <= LOUDEST:  # so written that NaN fails it
         raise AudioError("samples that are no sound (NaN, infinite or huge)")
-    if isinstance(sample_rate, str) or not 1_000 <= sample_rate <= 768_000:
+    if not isinstance(sample_rate, (int, float, np.number)) or not 1_000 <= sample_rate <= 768_000:
         raise AudioError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
     return found.astype(np.float32)
 

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
            'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'LiveTuning', 'FormatsOption',
-           'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'InputOption',
-           'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption', 'DryRunOption',
-           'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption', 'FontFile',
-           'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption', 'MidiPackFile',
-           'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption', 'StepsOption',
-           'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption', 'BrowserOption',
-           'LargestFile', 'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device',
-           'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary',
-           'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to',
-           'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
-           'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune',
-           'Scored', 'tune_decoder', 'export', 'serve', 'main']
+           'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'NoBarOption',
+           'InputOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption',
+           'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption',
+           'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption',
+           'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption',
+           'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption',
+           'BrowserOption', 'LargestFile', 'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path',
+           'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result',
+           'show_hours', 'show_summary', 'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound',
+           'hold_interrupt', 'listen_to', 'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename',
+           'resample', 'check', 'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar',
+           'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -207,6 +207,7 @@ OverwriteOption = Annotated[
 ProcessesOption = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the cores.", metavar="N")]
 ClusterOption = Annotated[str | None, typer.Option(help="A Dask scheduler to do the work.", metavar="ADDRESS")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing but errors.")]
+NoBarOption = Annotated[bool, typer.Option("--quiet", help="Show no progress bar.")]
 
 # %% ../nbs/16_cli.ipynb #c030
 @contextlib.contextmanager
@@ -661,7 +662,7 @@ def resample(
     to: CopyFolder = None,  # instead of replacing the recordings
     dry_run: DryRunOption = False,  # change nothing
     jobs: JobsOption = None,  # processes
-    quiet: QuietOption = False,  # no bar
+    quiet: NoBarOption = False,  # no bar
 ) -> int:  # exit code
     "Make every recording 16 kHz mono, in place. May be stopped at any time and run again."
     from pianoamt.corpus import resample as resample_files
@@ -688,7 +689,7 @@ def check(
     layout: LayoutOption = Layout.auto,  # of the dataset
     quick: QuickOption = False,  # faster, finds less
     jobs: JobsOption = None,  # processes
-    quiet: QuietOption = False,  # no bar
+    quiet: NoBarOption = False,  # no bar
 ) -> int:  # exit code: 1 if there is any problem
     "List what is missing, broken or doubtful in a dataset."
     from pianoamt.corpus import check as check_corpus
@@ -731,7 +732,7 @@ def preprocess(
     bins_per_semitone: BinsOption = None,  # as the default network by default
     gamma: GammaOption = None,  # of the transform; the default network's, or 0 where bins are given
     jobs: JobsOption = None,  # processes
-    quiet: QuietOption = False,  # no bar
+    quiet: NoBarOption = False,  # no bar
 ) -> int:  # exit code
     "Compute features and targets of a dataset. May be stopped at any time and run again."
     from pianoamt.corpus import open_corpus
@@ -809,7 +810,7 @@ def pack_midi(
     dataset: Dataset,  # MIDI files, with recordings or without
     out: MidiPackFile,  # replaced if it exists
     layout: LayoutOption = Layout.auto,  # of the dataset
-    quiet: QuietOption = False,  # no bar
+    quiet: NoBarOption = False,  # no bar
 ) -> int:  # exit code
     "Gather the performances of a dataset in one file. DATA/midi/NAME.npz is where training looks for it."
     from pianoamt.corpus import open_corpus, pack_corpus

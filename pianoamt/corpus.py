@@ -857,7 +857,7 @@ def pack_performances(
 
     notes, pedals = [p.notes for p in performances], [p.pedal for p in performances]
     all_notes, all_pedals = np.concatenate(notes), np.concatenate(pedals)
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "on_delta_ms": np.concatenate([np.diff(ms(table["onset"]), prepend=0) for table in notes]).astype(np.int32),
         "dur_ms": (ms(all_notes["offset"]) - ms(all_notes["onset"])).clip(1, 65_535).astype(np.uint16),
         "pitch": all_notes["pitch"].astype(np.uint8),
@@ -875,8 +875,9 @@ def save_midi_pack(
     path: str | Path,  # an .npz file; replaced in one step
 ) -> None:
     "Write a pack."
+    content: dict[str, Any] = {**pack.arrays, "path": np.array(pack.path), "split": np.array(pack.split)}
     with atomic_path(path) as temp, open(temp, "wb") as file:
-        np.savez_compressed(file, **pack.arrays, path=np.array(pack.path), split=np.array(pack.split))
+        np.savez_compressed(file, **content)
     _open_pack.cache_clear()
 
 # %% ../nbs/02_corpus.ipynb #c088

@@ -369,7 +369,7 @@ def _survive(
     except Exception as error:
         yield Finding(topic, "this check", "note", f"could not be finished: {describe(error)}")
 
-
+# %% ../nbs/14c_doctor.ipynb #c053b
 def examine(
     out: Path = Path("midi_output"),  # where results shall go; need not exist
     weights: Path | None = None,  # a weights file; None takes the bundled one

@@ -177,12 +177,14 @@ def time_limit(
     timer.daemon = True
     timer.start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            timer.cancel()
+            signal.signal(signal.SIGINT, usual)
     except _TimeUp:
+        signal.signal(signal.SIGINT, usual)  # once more: time may be up while the line above is at it
         raise PianoamtError(f"this took longer than {seconds:g} s and was stopped") from None
-    finally:
-        timer.cancel()
-        signal.signal(signal.SIGINT, usual)
 
 # %% ../nbs/15_explore.ipynb #c021
 def open_session(

@@ -8,7 +8,9 @@ __all__ = ['Region', 'PianoPack', 'load_pack', 'Voicing', 'key_tuning', 'play_no
 
 # %% ../nbs/09_render.ipynb #c002
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,22 +42,30 @@ class PianoPack:
     layer_lovel: tuple[int, ...]  # lowest MIDI velocity of each layer, ascending
     sample_rate: int = 16_000  # in Hz
 
+    @cached_property
+    def _found(self) -> dict[Any, Any]:  # what was looked up before: a piece asks for the same keys again and again
+        return {}
+
     def nearest(
         self,
         pitch: int,  # MIDI pitch wanted
         velocity: float,  # MIDI velocity wanted
     ) -> Region:  # the stroke to play
         "The stroke of the right velocity layer whose key is nearest."
-        layer = int(np.searchsorted(self.layer_lovel, velocity, side="right")) - 1
-        candidates = [region for region in self.regions if region.layer == max(layer, 0)]
-        return min(candidates, key=lambda region: abs(region.key - pitch))
+        layer = max(int(np.searchsorted(self.layer_lovel, velocity, side="right")) - 1, 0)
+        if (layer, pitch) not in self._found:
+            candidates = [region for region in self.regions if region.layer == layer]
+            self._found[layer, pitch] = min(candidates, key=lambda region: abs(region.key - pitch))
+        return cast(Region, self._found[layer, pitch])
 
     def layer_db(
         self,
         layer: int,  # velocity layer, 0 is the softest
     ) -> float:  # median level of its strokes in dB of full scale
         "How loud a layer was recorded."
-        return float(np.median([region.rms_db for region in self.regions if region.layer == layer]))
+        if layer not in self._found:
+            self._found[layer] = float(np.median([each.rms_db for each in self.regions if each.layer == layer]))
+        return cast(float, self._found[layer])
 
 # %% ../nbs/09_render.ipynb #c014
 def _is_sound(

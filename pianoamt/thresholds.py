@@ -8,6 +8,7 @@ __all__ = ['CONVENTIONS', 'TRIED', 'pair_recordings', 'digest', 'heard_rolls', '
            'keep_thresholds', 'tune_decoder']
 
 # %% ../nbs/13f_thresholds.ipynb #c002
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -20,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import read_blocks
-from .corpus import AUDIO_SUFFIXES
+from .corpus import Corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, find_weights, split_rolls
 from .notes import PianoamtError, atomic_path, show_path
 from .retune import at_recording_time, retune, speed_for
-from .score import f_measure, find_by_stem, match_notes, match_velocities, read_reference
+from .score import f_measure, match_notes, match_velocities, read_reference
 from .targets import Rolls
 from .tune import best_trial, import_optuna, open_study, run_study
 
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 # %% ../nbs/13f_thresholds.ipynb #c005
 def pair_recordings(
     folder: str | Path,  # recordings with a .mid or .tsv file of the same stem beside them, subfolders included
-) -> dict[str, tuple[Path, Path]]:  # stem → recording, reference
+) -> dict[str, tuple[Path, Path]]:  # name → recording, reference
     "Find the pieces that have both; raises `PianoamtError` where there is none."
-    recordings = find_by_stem(folder, AUDIO_SUFFIXES)
-    references = find_by_stem(folder, (".mid", ".midi", ".tsv"))
-    pairs = {stem: (recordings[stem], references[stem]) for stem in recordings if stem in references}
+    rows = Corpus.folder(folder).pieces
+    pairs = {piece.id: (piece.audio, piece.midi) for piece in rows if piece.audio and piece.midi}
     if not pairs:
         raise PianoamtError(f"{show_path(folder)}: no recording here has a .mid or .tsv file of the same name")
     return pairs
@@ -62,11 +62,12 @@ def heard_rolls(
     state, (blocks, tuning) = recording.stat(), retune(read_blocks(recording))
     key = f"{weights} {tuning:g} {recording.resolve()} {state.st_size} {state.st_mtime_ns}"
     path = folder / f"{digest(key.encode())}.npy"
-    if not path.exists():
-        parts = engine.rolls(blocks)
-        tables = [np.column_stack([getattr(rolls, item.name) for item in fields(Rolls)]) for rolls in parts]
-        with atomic_path(path) as temporary:
-            np.save(temporary, np.concatenate(tables))
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):  # not there yet, or damaged
+        return split_rolls(np.load(path, mmap_mode="r")), speed_for(tuning)
+    parts = engine.rolls(blocks)
+    tables = [np.column_stack([getattr(rolls, item.name) for item in fields(Rolls)]) for rolls in parts]
+    with atomic_path(path) as temporary:
+        np.save(temporary, np.concatenate(tables))
     return split_rolls(np.load(path, mmap_mode="r")), speed_for(tuning)
 
 # %% ../nbs/13f_thresholds.ipynb #c012

@@ -28,6 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pianoamt.segments import (
+    DataConfig,
+    RecordedSource,
+    Recording,
+    SegmentDataset,
+    Segments,
+    load_dataset,
+    to_int16,
+)
 from torch import Tensor
 
 from .audio import read_audio
@@ -39,21 +48,14 @@ from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from .store import StoreDataset
 from pianoamt.train import (
     BESIDE,
-    DataConfig,
-    RecordedSource,
-    Recording,
-    SegmentDataset,
-    Segments,
     TrainConfig,
     TrainingState,
     compute_features,
     load_batches,
-    load_dataset,
     open_store,
     read_recipe,
     require_same,
     settle_step,
-    to_int16,
     train_step,
 )
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+from .segments import load_dataset
 
 from .audio import audio_info
 from .corpus import open_corpus
@@ -18,7 +19,7 @@ from .model import PianoNet, save_weights
 from .notes import PianoamtError, show_path
 from .score import read_reference, score_notes
 from .store import source_stamp
-from .train import Scores, Trainer, load_dataset, open_store, read_recipe
+from .train import Scores, Trainer, open_store, read_recipe
 from .transcription import Transcriber
 
 # %% ../nbs/14d_validate.ipynb #c005

@@ -1,7 +1,7 @@
 """Count the cells of the notebooks against the house's third rule: `python tools/cells.py` prints a table.
 
 Exported cells are short and each is demonstrated at once; ordinary cells have 3 to 6 lines in the median; prose
-introduces them.
+introduces them. It fails where an exported cell is followed by another one instead of a demonstration.
 """
 
 import json
@@ -11,7 +11,9 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ["notebook", "exported", "longest", "ordinary", "per-export", "median", "prose", "hidden", "flagged", "kB"]
+COLUMNS = ["notebook", "exported", "longest", "over 20", "ordinary", "per-export", "median", "prose", "hidden"]
+COLUMNS += ["flagged", "kB"]
+EXPORTS = {"export", "exports", "exporti"}
 
 
 def directives(source: str) -> set[str]:
@@ -27,8 +29,17 @@ def code_lines(source: str) -> int:
 def only_imports(source: str) -> bool:
     """Whether a cell holds imports and nothing else."""
     bare = re.sub(r"\([^)]*\)", "", source, flags=re.S)
-    lines = [line for line in bare.splitlines() if line.strip() and not line.startswith("#")]
-    return all(re.match(r"(from|import)\s", line) for line in lines)
+    lines = [line.strip() for line in bare.splitlines() if line.strip() and not line.startswith("#")]
+    return all(re.match(r"(from|import)\s|if TYPE_CHECKING:", line) for line in lines)
+
+
+def undemonstrated(path: Path) -> list[str]:
+    """The exported cells of one notebook that are followed by another one."""
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    marked = [bool(directives(source) & EXPORTS) and not only_imports(source) for source in sources]
+    pairs = zip(cells, marked, [*marked[1:], True], strict=True)
+    return [f"{path.name}: cell {cell['id']} is not shown at work" for cell, here, after in pairs if here and after]
 
 
 def row(path: Path) -> list[str]:
@@ -41,22 +52,23 @@ def row(path: Path) -> list[str]:
         marks = directives(source)
         if cell["cell_type"] != "code" or (only_imports(source) and "hide" not in marks):
             continue
-        if marks & {"export", "exports", "exporti"}:
+        if marks & EXPORTS:
             exported.append(code_lines(source))
         elif "hide" in marks:
             hidden += 1
         else:
             ordinary.append(code_lines(source))
             flagged += bool(marks & {"slow", "gpu", "data", "notest"})
-    figures = [len(exported), max(exported, default=0), len(ordinary)]
+    figures = [len(exported), max(exported, default=0), sum(count > 20 for count in exported), len(ordinary)]
     figures += [f"{len(ordinary) / len(exported):.1f}" if exported else "-", f"{median(ordinary or [0]):g}"]
     figures += [prose, hidden, flagged, round(path.stat().st_size / 1000)]
     return [path.name.removesuffix(".ipynb"), *map(str, figures)]
 
 
 def main() -> int:
-    """Print one line a notebook."""
-    rows = [COLUMNS, *(row(path) for path in sorted((ROOT / "nbs").glob("*.ipynb")))]
+    """Print one line a notebook, and what is not demonstrated."""
+    paths = sorted((ROOT / "nbs").glob("*.ipynb"))
+    rows = [COLUMNS, *map(row, paths)]
     widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
     for line in rows:
         print(
@@ -65,7 +77,9 @@ def main() -> int:
                 for i, (text, width) in enumerate(zip(line, widths, strict=True))
             )
         )
-    return 0
+    alone = [line for path in paths for line in undemonstrated(path)]
+    print(*alone, sep="\n")
+    return int(bool(alone))
 
 
 if __name__ == "__main__":
