@@ -6,17 +6,18 @@
 __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OnsetThreshold',
            'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'LiveTuning', 'FormatsOption',
            'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption', 'NoBarOption',
-           'InputOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'Dataset', 'LayoutOption',
-           'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption', 'GammaOption',
-           'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption',
-           'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption',
-           'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'ModelFile', 'PortOption',
-           'BrowserOption', 'LargestFile', 'LongestRecording', 'complain', 'guarded', 'exit_code', 'as_path',
-           'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result',
-           'show_hours', 'show_summary', 'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound',
-           'hold_interrupt', 'listen_to', 'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename',
-           'resample', 'check', 'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar',
-           'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
+           'InputOption', 'TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'References', 'Estimates', 'Dataset',
+           'LayoutOption', 'DryRunOption', 'JobsOption', 'CopyFolder', 'QuickOption', 'StoreFolder', 'BinsOption',
+           'GammaOption', 'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption',
+           'ApartOption', 'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder',
+           'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption',
+           'DevelopmentPieces', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording',
+           'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar',
+           'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'carry_out',
+           'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to', 'keep_heard', 'listen',
+           'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
+           'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export',
+           'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -575,12 +576,15 @@ def doctor(
 _FOLDER = {"parser": as_path, "metavar": "DIR"}
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all scores here.", metavar="FILE", **_PATH)]
 
+References = Annotated[Path, typer.Argument(help="The truth: .mid or .tsv files.", **_FOLDER)]
+Estimates = Annotated[Path, typer.Argument(help="Transcriptions: .mid files of the same stems.", **_FOLDER)]
+
 
 @app.command()
 @guarded
 def score(
-    reference_dir: Annotated[Path, typer.Argument(help="The truth: .mid or .tsv files.", **_FOLDER)],  # searched deep
-    estimate_dir: Annotated[Path, typer.Argument(help="Transcriptions: .mid files of the same stems.", **_FOLDER)],
+    reference_dir: References,  # searched deep
+    estimate_dir: Estimates,  # likewise
     durations: DurationsOption = Durations.pedal,  # convention for both sides
     json_file: JsonFile = None,  # everything in the table and more
 ) -> int:  # exit code
@@ -935,11 +939,13 @@ class Scored(str, Enum):
 
 ScoredOption = Annotated[Scored, typer.Option("--durations", help="Score notes that end so, or both.")]
 
+DevelopmentPieces = Annotated[Path, typer.Argument(help="Recordings, with .mid or .tsv files beside them.", **_FOLDER)]
+
 
 @app.command()
 @guarded
 def tune_decoder(
-    recordings: Annotated[Path, typer.Argument(help="Recordings, with .mid or .tsv files beside them.", **_FOLDER)],
+    recordings: DevelopmentPieces,  # listened to once
     study: StudyFolder,  # trials, and the weights with the best thresholds so far
     weights: WeightsFile = None,  # .safetensors
     n_trials: TrialsOption = 100,  # in all, however often the search was stopped

@@ -1091,27 +1091,42 @@ class Corpus(PieceTable):
     """A dataset as one table."""
 
     @classmethod
-    def maestro(cls, folder: str | os.PathLike[str]) -> "Corpus":
+    def maestro(
+        cls,
+        folder: str | os.PathLike[str],  # the dataset's, or for MAESTRO the one around it
+    ) -> "Corpus":  # its table
         "MAESTRO, versions 1 to 3, in its official splits."
         return cls(Path(folder), "maestro", tuple(_maestro_pieces(Path(folder))))
 
     @classmethod
-    def maps(cls, folder: str | os.PathLike[str]) -> "Corpus":
+    def maps(
+        cls,
+        folder: str | os.PathLike[str],  # the dataset's
+    ) -> "Corpus":  # its table
         "The music of MAPS, the Disklaviers being the test set."
         return cls(Path(folder), "maps", tuple(_maps_pieces(Path(folder))))
 
     @classmethod
-    def smd(cls, folder: str | os.PathLike[str]) -> "Corpus":
+    def smd(
+        cls,
+        folder: str | os.PathLike[str],  # the dataset's
+    ) -> "Corpus":  # its table
         "The Saarland Music Data, split by a hash of the work."
         return cls(Path(folder), "smd", tuple(_smd_pieces(Path(folder))))
 
     @classmethod
-    def folder(cls, folder: str | os.PathLike[str]) -> "Corpus":
+    def folder(
+        cls,
+        folder: str | os.PathLike[str],  # the dataset's
+    ) -> "Corpus":  # its table
         "Any folder, paired by names, split by their hash."
         return cls(Path(folder), "folder", tuple(_folder_pieces(Path(folder))))
 
     @classmethod
-    def packs(cls, folder: str | os.PathLike[str]) -> "Corpus":
+    def packs(
+        cls,
+        folder: str | os.PathLike[str],  # the dataset's
+    ) -> "Corpus":  # its table
         "Packs of performances without recordings."
         return cls(Path(folder), "packs", tuple(_pack_pieces(Path(folder))))
 

@@ -731,7 +731,10 @@ class Editor(Tuner):
         if self.session:
             self.settle(replace(self.session, edits=(*self.session.edits, edit)))
 
-    def hear(self, content: dict[str, Any]) -> None:  # what the roll says
+    def hear(
+        self,
+        content: dict[str, Any],  # what the roll says
+    ) -> None:
         "Take a correction from the browser."
         if self.session:
             self.correct(read_edit(content, self.session.seconds))

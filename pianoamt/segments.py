@@ -25,7 +25,7 @@ from .augment import Augmentation, augment, cut_to_direct
 from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, in_threads, load_midi_pack
 from .loss import HEAD_SHARES, VELOCITY_DB
 from .notes import PEDAL_DTYPE, PianoamtError, read_csv, read_tsv, show_path
-from .render import PianoPack, draw_voicing, load_pack, render, vary_performance
+from .render import PianoPack, draw_voicing, load_pack, render, time_attacks, vary_performance
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls, make_rolls
 
 # %% ../nbs/09c_segments.ipynb #c005
@@ -100,7 +100,11 @@ class RenderedSource:
     rooms: Sequence[npt.NDArray[np.float32]] = ()  # measured impulse responses, cut to the direct sound
     augmentation: Augmentation = field(default_factory=Augmentation)  # how badly it is recorded
 
-    def draw(self, rng: np.random.Generator, frames: int) -> Segment:
+    def draw(
+        self,
+        rng: np.random.Generator,  # the only source of randomness
+        frames: int,  # length of the segment
+    ) -> Segment:  # a random one
         "A performance, a moment, an instrument, a room."
         pack, usable = self.performances[rng.choice(len(self.shares), p=np.array(self.shares) / sum(self.shares))]
         performance = pack.performance(int(rng.choice(usable)))
@@ -160,7 +164,11 @@ class RecordedSource:
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(room=0.3, noise=0.4))
     detune_cents: float = 30.0  # at the most
 
-    def draw(self, rng: np.random.Generator, frames: int) -> Segment:
+    def draw(
+        self,
+        rng: np.random.Generator,  # the only source of randomness
+        frames: int,  # length of the segment
+    ) -> Segment:  # a random one
         "A recording (the longer the likelier), a moment, a speed."
         lengths = np.array([len(recording.audio) for recording in self.recordings], float)
         recording = self.recordings[rng.choice(len(lengths), p=lengths / lengths.sum())]
@@ -264,11 +272,11 @@ def beside(
 def read_piano(
     table: Path,  # of a pack
 ) -> PianoPack:  # with the sound beside it
-    "Read a sampled piano; raises `PianoamtError` for one of another sample rate."
+    "Read a sampled piano and time its attacks; raises `PianoamtError` for one of another sample rate."
     pack = load_pack(table, read_audio(beside(table)))
     if pack.sample_rate != SAMPLE_RATE:
         raise PianoamtError(f"{show_path(table)}: a pack of {pack.sample_rate} Hz; training needs one of {SAMPLE_RATE}")
-    return pack
+    return time_attacks(pack)
 
 
 def read_recording(

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from .audio import SAMPLE_RATE, read_audio, write_blocks
 from .notes import PianoamtError, atomic_path, check_file, show_path
-from .render import Region
+from .render import Region, find_attack
 
 # %% ../nbs/09a_soundfont.ipynb #c011
 _RECORDS = {  # the tables and the layout of their records
@@ -343,9 +343,8 @@ _LEAD, _FADE = SAMPLE_RATE // 50, SAMPLE_RATE // 20  # samples: 20 ms, 50 ms
 def cut_stroke(
     sound: npt.NDArray[np.float32],  # a stroke at 16 kHz, from 0.1 s before its key goes down
 ) -> tuple[npt.NDArray[np.float32], int]:  # the stroke cut to what sounds, and the sample of its attack in it
-    "Find the attack, 20 dB below the peak of the first 0.4 s, and cut off the silence at both ends."
-    loud = np.abs(sound)
-    attack = int(np.argmax(loud > 0.1 * loud[: SAMPLE_RATE // 2].max()))
+    "Find the attack, and cut off the silence at both ends."
+    loud, attack = np.abs(sound), find_attack(sound, SAMPLE_RATE)
     start = max(0, attack - _LEAD)
     blocks = loud[start : start + (len(sound) - start) // 160 * 160].reshape(-1, 160)
     level = np.sqrt((blocks**2).mean(axis=1))

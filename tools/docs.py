@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import yaml
+from fastcore.docments import docments
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup
 from nbdev.serve import proc_nbs
@@ -367,6 +368,34 @@ def unanchored(site: Path) -> list[str]:
     return missing
 
 
+def methods(owner: type) -> list[tuple[str, object]]:
+    """What a class says that one may call, its construction included."""
+    mine = [(name, getattr(value, "__func__", value)) for name, value in vars(owner).items()]
+    shown = [(name, value) for name, value in mine if name in ("__init__", "__call__") or not name.startswith("_")]
+    return [(f"{owner.__name__}.{name}", value) for name, value in shown if inspect.isfunction(value)]
+
+
+def callables(module: ModuleType) -> list[tuple[str, object]]:
+    """The public functions of a module and the methods of its public classes."""
+    found = [(name, getattr(module, name)) for name in module.__all__]
+    classes = [value for _, value in found if inspect.isclass(value) and not getattr(value, "_is_protocol", False)]
+    here = [each for owner in classes if owner.__module__ == module.__name__ for each in methods(owner)]
+    return [(name, value) for name, value in found if inspect.isfunction(value)] + here
+
+
+def undescribed() -> list[str]:
+    """Parameters of public functions and methods that nothing is said about."""
+    silent = []
+    modules = [name for path in sorted((ROOT / "nbs").glob("*.ipynb")) if (name := module_of(path))]
+    for module, (title, function) in ((m, each) for m in modules for each in callables(importlib.import_module(m))):
+        parameters = inspect.signature(function).parameters
+        named = [each for each, p in parameters.items() if p.kind is not p.VAR_KEYWORD and each not in ("self", "cls")]
+        with contextlib.suppress(OSError):  # what dataclasses make has no source
+            told = docments(function)
+            silent += [f"{module}.{title}: {each}" for each in named if not told.get(each)]
+    return silent
+
+
 def main() -> int:
     """Build the site into _docs/ and check it; 1 when a reader would meet a fault."""
     os.chdir(ROOT)
@@ -388,6 +417,7 @@ def main() -> int:
     if code:
         return code
     faults = dead_links(OUT) + [f"{name} has no anchor" for name in unanchored(OUT)]
+    faults += [f"{name} is not described" for name in undescribed()]
     for fault in faults:
         print(f"docs: {fault}", file=sys.stderr)
     print(f"docs: {len(list(OUT.glob('*.html')))} pages in {OUT.name}/, {len(faults)} faults")
