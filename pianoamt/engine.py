@@ -115,10 +115,11 @@ class SoundFinder:
         if self.found:
             return block
         held = np.concatenate([self._held, block])
-        loud = np.flatnonzero(np.abs(held) > SILENCE)
-        silent = ((loud[0] if len(loud) else len(held)) + HOP // 2) // HOP - self.lead
-        self._held, self.found = held[silent * HOP :], bool(len(loud))
-        self.begin += int(silent)
+        loud = np.abs(held) > SILENCE
+        first = int(loud.argmax()) if loud.any() else len(held)
+        silent = (first + HOP // 2) // HOP - self.lead
+        self._held, self.found = held[silent * HOP :], first < len(held)
+        self.begin += silent
         return self._held if self.found else block[:0]
 
 # %% ../nbs/13a_engine.ipynb #snd3

@@ -84,9 +84,9 @@ def halving_matrix(
     block: int,  # samples of output that one product computes
 ) -> npt.NDArray[np.float64]:  # a copy of the filter in each column, shape (2 * block + taps - 1, block)
     "A low-pass filter that keeps every second sample, as a banded matrix."
-    matrix = np.zeros((2 * block + taps - 1, block))
+    matrix, low_pass = np.zeros((2 * block + taps - 1, block)), firwin(taps, 0.5, window=("kaiser", 8.0))
     for column in range(block):
-        matrix[2 * column : 2 * column + taps, column] = firwin(taps, 0.5, window=("kaiser", 8.0))
+        matrix[2 * column : 2 * column + taps, column] = low_pass
     return matrix
 
 # %% ../nbs/03_hcqt.ipynb #c021

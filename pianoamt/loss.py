@@ -32,7 +32,7 @@ class PositiveWeights(nn.Module):
 
     def update(
         self,
-        targets: dict[str, Tensor],  # rolls of a batch, each of shape (batch, frames, keys), values 0 to 1
+        targets: dict[str, Tensor],  # rolls of a batch, (batch, frames, keys), values 0 to 1, or their means
     ) -> None:
         "Take one batch into the running share of positives."
         share = torch.stack([targets[name].mean() for name in BALANCED_HEADS])

@@ -736,6 +736,7 @@ def plot_log(
 ) -> "Axes":  # the step along x; losses, or scores, along y
     "Draw how a run went."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     rows = read_log(log) if isinstance(log, (str, Path)) else log
     if not rows:
@@ -750,7 +751,8 @@ def plot_log(
             [row["step"] for row in rows], values, color="k" if index else "0.5", ls=styles[index % 7], label=name
         )
     axes.set(xlabel="step", ylabel="loss" if is_losses else "score", yscale="log" if is_losses else "linear")
-    axes.legend(fontsize=7, ncols=4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     return axes
 
 # %% ../nbs/10_train.ipynb #c094

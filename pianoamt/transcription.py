@@ -40,7 +40,10 @@ class Listener:
         self.expected, self.progress, self.keep = max(seconds, 1e-9), progress, keep
         self.frames, self._kept = 0, list[Rolls]()
 
-    def __call__(self, rolls: Rolls) -> None:
+    def __call__(
+        self,
+        rolls: Rolls,  # the next ones
+    ) -> None:
         "Take note of the next rolls."
         self.frames += len(rolls)
         if self.keep:

@@ -11,13 +11,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from .segments import load_dataset
 
 from .audio import audio_info
 from .corpus import open_corpus
 from .model import PianoNet, save_weights
 from .notes import PianoamtError, show_path
 from .score import read_reference, score_notes
+from .segments import load_dataset
 from .store import source_stamp
 from .train import Scores, Trainer, open_store, read_recipe
 from .transcription import Transcriber

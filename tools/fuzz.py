@@ -824,7 +824,8 @@ def resume(path: Path) -> str:
     """Take up a run."""
     from pianoamt.train import resume_run
 
-    state = SimpleNamespace(**vars(training_state()), modules=training_state().modules)
+    real = training_state()
+    state = SimpleNamespace(**vars(real), modules=real.modules, segments_a_step=real.segments_a_step)
     resume_run(state, path)
     return f"step {state.step}"
 
