@@ -470,6 +470,8 @@ def hold_interrupt() -> "Iterator[Callable[[], bool]]":  # what tells whether Ct
     except ValueError:  # only the main thread hears signals
         yield lambda: False
         return
+    if before is signal.SIG_IGN:  # of a program in the background, to which the terminal's Ctrl-C says nothing
+        signal.signal(signal.SIGINT, before)
     try:
         yield lambda: bool(pressed)
     finally:

@@ -28,6 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from .audio import read_audio
+from .augment import Augmentation
+from .corpus import open_corpus
+from .loss import transcription_loss
+from .model import InstanceNorm
+from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from pianoamt.segments import (
     DataConfig,
     RecordedSource,
@@ -37,14 +45,6 @@ from pianoamt.segments import (
     load_dataset,
     to_int16,
 )
-from torch import Tensor
-
-from .audio import read_audio
-from .augment import Augmentation
-from .corpus import open_corpus
-from .loss import transcription_loss
-from .model import InstanceNorm
-from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from .store import StoreDataset
 from pianoamt.train import (
     BESIDE,

@@ -16,13 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pianoamt.segments import load_rooms
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.augment import Augmentation, augment
 from pianoamt.decode import DecoderConfig, decode_notes
 from pianoamt.notes import atomic_path
 from pianoamt.score import read_reference, score_notes
+from pianoamt.segments import load_rooms
 from pianoamt.targets import concat_rolls
 from pianoamt.transcription import Transcriber
 

@@ -8,13 +8,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from pianoamt.segments import cut_performance, load_rooms, read_piano
 
 from pianoamt.audio import write_audio
 from pianoamt.augment import Augmentation, augment
 from pianoamt.corpus import load_midi_pack
 from pianoamt.notes import write_midi
 from pianoamt.render import draw_voicing, render
+from pianoamt.segments import cut_performance, load_rooms, read_piano
 
 SECONDS, MARGIN = 60.0, 2.0  # of an excerpt; at its end, without onsets
 
