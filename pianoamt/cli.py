@@ -12,12 +12,12 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'ApartOption', 'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder',
            'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption',
            'DevelopmentPieces', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording',
-           'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device', 'EngineName', 'progress_bar',
-           'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary', 'follow', 'carry_out',
-           'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to', 'keep_heard', 'listen',
-           'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
-           'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export',
-           'serve', 'main']
+           'complain', 'say_failures', 'say_next', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device',
+           'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary',
+           'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to',
+           'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
+           'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune',
+           'Scored', 'tune_decoder', 'export', 'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #c002
 import contextlib
@@ -103,6 +103,22 @@ def complain(
         typer.echo(f"pianoamt: this needs {missing.name}, which is not installed; pip install {missing.name}", err=True)
     else:
         typer.echo(f"pianoamt: {describe_error(error)}", err=True)
+
+# %% ../nbs/16_cli.ipynb #say1
+def say_failures(
+    lines: Iterable[str],  # what went wrong, each with its file
+) -> None:
+    "Name what failed on standard error."
+    for line in lines:
+        typer.echo(f"pianoamt: {line}", err=True)
+
+
+def say_next(
+    *words: object,  # of a command line
+    before: str = "",  # something to say first
+) -> None:
+    "Name the command that goes on from here."
+    typer.echo(f"{before}next: {shlex.join(map(str, words))}")
 
 # %% ../nbs/16_cli.ipynb #c014
 _P = ParamSpec("_P")
@@ -602,8 +618,7 @@ def score(
         typer.echo(
             f"pianoamt: {show_path(reference_dir / stem)}: not transcribed in {show_path(estimate_dir)}", err=True
         )
-    for line in scores.damaged.values():
-        typer.echo(f"pianoamt: {line}", err=True)
+    say_failures(scores.damaged.values())
     return exit_code(len(scores.pieces), len(scores.missing) + len(scores.damaged))
 
 # %% ../nbs/16_cli.ipynb #c086
@@ -675,8 +690,7 @@ def resample(
 
     with progress_bar("resampling", quiet) as report:
         result = resample_files(folder, to, jobs, dry_run, report)
-    for line in result.failures:
-        typer.echo(f"pianoamt: {line}", err=True)
+    say_failures(result.failures)
     before, after = (sum(getattr(file, f"bytes_{when}") for file in result.files) for when in ("before", "after"))
     verb = "would be resampled" if dry_run else "resampled"
     size = f"{show_size(before)} before, {'about ' if dry_run else ''}{show_size(after)} after"
@@ -754,8 +768,7 @@ def preprocess(
         raise PianoamtError(f"no such transform: {error}") from None
     with progress_bar("preprocessing", quiet) as report:
         result = preprocess_corpus(open_corpus(corpus, layout.value), store, config, jobs, report)
-    for line in result.failures:
-        typer.echo(f"pianoamt: {line}", err=True)
+    say_failures(result.failures)
     for line in result.rebuilt:
         typer.echo(f"rebuilt {line}")
     typer.echo(describe_store(result))
@@ -826,8 +839,7 @@ def pack_midi(
         raise PianoamtError(f"{show_path(out)}: expected a name that ends in .npz")
     with progress_bar("packing", quiet) as report:
         packed, failures = pack_corpus(open_corpus(dataset, layout.value), out, report)
-    for line in failures:
-        typer.echo(f"pianoamt: {line}", err=True)
+    say_failures(failures)
     splits = ", ".join(f"{name} {packed.split.count(name)}" for name in dict.fromkeys(packed.split))
     typer.echo(f"performances packed: {len(packed)} ({splits}), to {show_path(out)}")
     return exit_code(len(packed), len(failures))
@@ -875,7 +887,7 @@ def train(
     from pianoamt.validate import open_run
 
     trainer = open_run(recipe, run, data, cpu)
-    accelerator, steps = trainer.state.accelerator, trainer.config.steps
+    accelerator, steps = trainer.state.accelerator, trainer.state.plan.steps
     if accelerator.is_main_process:
         processes = f"{accelerator.num_processes} process{'es' if accelerator.num_processes > 1 else ''}"
         typer.echo(f"step {trainer.state.step} of {steps}, in {processes}, to {show_path(run)}")
@@ -883,8 +895,8 @@ def train(
         history = trainer.run(report=tell, watch=watch)
     if accelerator.is_main_process:
         weights = run / ("best.safetensors" if trainer.judge.rows else "weights.safetensors")
-        typer.echo("" if history else "the run has come to its end before; ", nl=False)
-        typer.echo(f"next: {shlex.join(['pianoamt', 'transcribe', 'AUDIO', '--weights', str(weights)])}")
+        over = "" if history else "the run has come to its end before; "
+        say_next("pianoamt", "transcribe", "AUDIO", "--weights", weights, before=over)
     return 0
 
 # %% ../nbs/16_cli.ipynb #i40
@@ -926,8 +938,7 @@ def tune(
     if not best_trial(done):
         typer.echo(f"pianoamt: {show_path(study)}: no trial was completed; try lower learning rates", err=True)
         return 1
-    words = ["pianoamt", "train", str(study / "best.json"), "RUN", *(["--data", str(data)] if data else [])]
-    typer.echo(f"next: {shlex.join(words)}")
+    say_next("pianoamt", "train", study / "best.json", "RUN", *(["--data", data] if data else []))
     return 0
 
 # %% ../nbs/16_cli.ipynb #c113
@@ -960,9 +971,7 @@ def tune_decoder(
     done = search(recordings, study, weights, n_trials, durations.value, device.value, report=typer.echo)
     found = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in done.best_params.items())
     typer.echo(f"best: {found}: mean F1 {done.best_value:.4f}")
-    typer.echo(
-        "next: " + shlex.join(["pianoamt", "transcribe", "AUDIO", "--weights", str(study / "tuned.safetensors")])
-    )
+    say_next("pianoamt", "transcribe", "AUDIO", "--weights", study / "tuned.safetensors")
     return 0
 
 # %% ../nbs/16_cli.ipynb #c116

@@ -11,7 +11,6 @@ __all__ = ['Region', 'PianoPack', 'load_pack', 'find_attack', 'time_attacks', 'V
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,11 @@ class PianoPack:
     sample_rate: int = 16_000  # in Hz
 
     @cached_property
-    def _found(self) -> dict[Any, Any]:  # what was looked up before: a piece asks for the same keys again and again
+    def _strokes(self) -> dict[tuple[int, int], Region]:  # found before: a piece asks for the same keys again and again
+        return {}
+
+    @cached_property
+    def _levels(self) -> dict[int, float]:  # likewise
         return {}
 
     def nearest(
@@ -54,19 +57,19 @@ class PianoPack:
     ) -> Region:  # the stroke to play
         "The stroke of the right velocity layer whose key is nearest."
         layer = max(int(np.searchsorted(self.layer_lovel, velocity, side="right")) - 1, 0)
-        if (layer, pitch) not in self._found:
+        if (layer, pitch) not in self._strokes:
             candidates = [region for region in self.regions if region.layer == layer]
-            self._found[layer, pitch] = min(candidates, key=lambda region: abs(region.key - pitch))
-        return cast(Region, self._found[layer, pitch])
+            self._strokes[layer, pitch] = min(candidates, key=lambda region: abs(region.key - pitch))
+        return self._strokes[layer, pitch]
 
     def layer_db(
         self,
         layer: int,  # velocity layer, 0 is the softest
     ) -> float:  # median level of its strokes in dB of full scale
         "How loud a layer was recorded."
-        if layer not in self._found:
-            self._found[layer] = float(np.median([each.rms_db for each in self.regions if each.layer == layer]))
-        return cast(float, self._found[layer])
+        if layer not in self._levels:
+            self._levels[layer] = float(np.median([each.rms_db for each in self.regions if each.layer == layer]))
+        return self._levels[layer]
 
 # %% ../nbs/09_render.ipynb #c014
 def _is_sound(

@@ -374,8 +374,8 @@ def check_recipe(
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run")
     usual, free = describe_run(TrainConfig(), DataConfig()), (*MAY_CHANGE, "folder", "store")
     for table in {"train", "data"} & set(begun) & set(recipe):
-        before, now = flatten(usual[table] | begun[table]), flatten(recipe[table])
-        kept = [{name: value for name, value in side.items() if name not in free} for side in (before, now)]
+        sides = (usual[table] | begun[table], recipe[table])
+        kept = [{name: value for name, value in side.items() if name not in free} for side in sides]
         require_same(folder, "a run", *kept)
 
 # %% ../nbs/10_train.ipynb #res2
@@ -927,9 +927,12 @@ class Judge:
         plan = self.state.plan
         return has_stalled([row for row in self.rows if row["step"] > settle_step(plan)], plan.patience)
 
-    def save(self) -> None:
+    def save(
+        self,
+        info: dict[str, Any] | None = None,  # notes for the weights file
+    ) -> None:
         "Save the run as it is."
-        save_run(self.state, self.folder, self.recipe)
+        save_run(self.state, self.folder, self.recipe, info)
 
     def judge(self) -> dict[str, Any]:  # a row for the log: the step and the scores
         "Score the averaged weights, keep them if they are the best, and plan what is left."
@@ -1003,9 +1006,8 @@ def close_run(
     judge: Judge,  # of the run
 ) -> None:
     "Save a run that has come to its end, with the scores of its last weights."
-    state = judge.state
-    scores = next((row for row in judge.rows if row["step"] == state.step), {})
-    save_run(state, judge.folder, judge.recipe, {name: score for name, score in scores.items() if name != "step"})
+    scores = next((row for row in judge.rows if row["step"] == judge.state.step), {})
+    judge.save({name: score for name, score in scores.items() if name != "step"})
 
 # %% ../nbs/10_train.ipynb #c113
 class Trainer:

@@ -87,7 +87,7 @@ def open_run(
     "Set up the run that a recipe describes; raises `PianoamtError` where anything is missing."
     config, material = read_recipe(recipe, str(data) if data else None)
     store = open_store(material.store, config) if material.store else None
-    learnt = {piece.sources for piece in store.store.pieces if piece.split == "train"} if store else set()
+    learnt = {store.store.pieces[index].sources for index in store.indices} if store else set()
     asked = (config.validate_on, config.validate_pieces, learnt)
     validate = Validation(validation_pieces(*asked)) if config.validate_on else None
     dataset = store or load_dataset(material, config.segment_frames, config.seed)

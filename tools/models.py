@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pianoamt.audio import read_audio, write_blocks
+from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
 from pianoamt.model import count_parameters, load_weights
 from pianoamt.notes import atomic_path
 
@@ -55,15 +55,15 @@ def score_set(weights, name, data, out):
 def times_real_time(weights, data):
     """Ten minutes of the real recordings in one file, by a whole command; the better of two runs."""
     blocks = [read_audio(path) for path in sorted(data.glob(SETS["maps_disklavier_dev"][0]))]
-    sound = np.concatenate(blocks)[: 600 * 16_000]
+    sound = np.concatenate(blocks)[: 600 * SAMPLE_RATE]
     took = []
     with tempfile.TemporaryDirectory() as scratch:
-        write_blocks(Path(scratch) / "ten minutes.wav", [sound])
+        write_audio(Path(scratch) / "ten minutes.wav", sound)
         for run in range(2):
             begun = time.perf_counter()
             pianoamt("transcribe", Path(scratch) / "ten minutes.wav", "--weights", weights, "--out", f"{scratch}/{run}")
             took.append(time.perf_counter() - begun)
-    return len(sound) / 16_000 / min(took)
+    return len(sound) / SAMPLE_RATE / min(took)
 
 
 def measure(name, data):
