@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .notes import LOWEST_PITCH, PianoamtError, make_notes, make_pedal
-from .targets import FRAMES_PER_SECOND, KEYS, Rolls
+from .targets import FRAMES_PER_SECOND, KEYS, Rolls, silent_rolls
 
 # %% ../nbs/12_decode.ipynb #c013
 _REACH = 2  # frames on either side that a peak must dominate
@@ -114,14 +114,6 @@ def saved_decoder(
     except (TypeError, ValueError, OverflowError) as error:
         reason = error if isinstance(error, PianoamtError) else "names or values that this version does not know"
         raise PianoamtError(f"{source or 'the bundled weights'}: its thresholds cannot be used ({reason})") from None
-
-# %% ../nbs/12_decode.ipynb #c033
-def _silence(
-    frames: int,  # how many
-) -> Rolls:  # all zeros
-    "Rolls in which nothing happens."
-    onset, frame, offset, release, velocity = np.zeros((5, frames, KEYS), dtype=np.float32)
-    return Rolls(onset, frame, offset, release, velocity, np.zeros(frames, dtype=np.float32))
 
 # %% ../nbs/12_decode.ipynb #c040
 _TICKS = 1 << 16  # in a frame
@@ -389,7 +381,7 @@ class _Window:
     def finish(self, count: int) -> int:  # number of the last frame
         "Continue the right edge by some rows."
         if not self.is_begun:  # fewer than three frames: silence follows
-            self.append(_silence(_REACH + 1 - self.stack.shape[1]))
+            self.append(silent_rolls(_REACH + 1 - self.stack.shape[1]))
         last = self.base + self.stack.shape[1] - 1
         after = _rows_before(self.stack[:, ::-1], count)[:, ::-1]
         self.stack = np.concatenate([self.stack, after], axis=1)

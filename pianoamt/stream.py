@@ -33,12 +33,12 @@ from pianoamt.decode import (
     to_notes,
     velocity_scale,
 )
-from .engine import COLUMNS, SoundFinder, TorchEngine, split_rolls, stack_logits
+from .engine import SoundFinder, TorchEngine, stack_logits
 from .hcqt import HCQT
 from .model import FGLSTM, PER_KEY_HEADS, LookaheadLSTM, PedalHead, PianoNet, run_lstm
 from .notes import PEDAL_DTYPE, PianoamtError
 from .retune import at_recording_time, check_tuning, speed_for
-from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls
+from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls, silent_rolls, split_rolls
 
 # %% ../nbs/13c_stream.ipynb #c008
 class LSTMStream:
@@ -314,7 +314,7 @@ class RollStream:
     ) -> list[Rolls]:  # of the frames that exist
         "Put empty frames in for the silence in front; leave out what lies before the recording and behind it."
         parts, silent = [], max(0, self.finder.begin - self.next_frame)
-        for part in (split_rolls(np.zeros((silent, COLUMNS), np.float32)), *rolls):
+        for part in (silent_rolls(silent), *rolls):
             begin, self.next_frame = self.next_frame, self.next_frame + len(part)
             parts.append(part.slice(max(0, -begin), len(part) if end is None else max(0, end - begin)))
         return [part for part in parts if len(part)]
@@ -331,7 +331,7 @@ class RollStream:
         "End the recording: silence follows."
         frames, rolls = self.heard // HOP + 1 if self.heard else 0, []
         if not self.finder.found:
-            return self._give([split_rolls(np.zeros((max(0, frames - self.next_frame), COLUMNS), np.float32))], frames)
+            return self._give([silent_rolls(max(0, frames - self.next_frame))], frames)
         while self.next_frame < frames:
             rolls += self._give(self.chunks.feed(np.zeros(self.chunks.hop * HOP, np.float32)), frames)
         return rolls

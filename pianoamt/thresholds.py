@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,11 @@ import numpy.typing as npt
 from .audio import read_blocks
 from .corpus import Corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
-from .engine import Engine, TorchEngine, find_weights, split_rolls
+from .engine import Engine, TorchEngine, find_weights
 from .notes import PianoamtError, atomic_path, show_path
 from .retune import at_recording_time, retune, speed_for
 from .score import f_measure, match_notes, match_velocities, read_reference
-from .targets import Rolls
+from .targets import Rolls, join_rolls, split_rolls
 from .tune import best_trial, import_optuna, open_study, run_study
 
 if TYPE_CHECKING:
@@ -64,10 +64,9 @@ def heard_rolls(
     path = folder / f"{digest(key.encode())}.npy"
     with contextlib.suppress(FileNotFoundError, ValueError, EOFError):  # not there yet, or damaged
         return split_rolls(np.load(path, mmap_mode="r")), speed_for(tuning)
-    parts = engine.rolls(blocks)
-    tables = [np.column_stack([getattr(rolls, item.name) for item in fields(Rolls)]) for rolls in parts]
+    table = np.concatenate([join_rolls(rolls) for rolls in engine.rolls(blocks)])
     with atomic_path(path) as temporary:
-        np.save(temporary, np.concatenate(tables))
+        np.save(temporary, table)
     return split_rolls(np.load(path, mmap_mode="r")), speed_for(tuning)
 
 # %% ../nbs/13f_thresholds.ipynb #c012

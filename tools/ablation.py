@@ -1,10 +1,11 @@
 """What is each augmentation worth? `python tools/ablation.py --data data` writes results/ablation.json.
 
 A tiny network learns from plain rendered sound: performances as they are, pianos in tune, no room, no noise, one level.
-From its weights several short runs go on, each with one variation added, one with none, one with all. Each is scored on
-the real recordings of DATA/maps_disklavier_dev, at the onset threshold that suits it best, since networks that have
-heard little are sure of little; and once more on the same recordings, spoilt by another room, noise, an equaliser and
-lossy codecs. What is done is kept: a second call goes on where the first one stopped.
+From its weights several short runs go on, each with one variation added, one with none, one with all, and each as often
+as there are seeds: what differs between two seeds of one arm is chance. Each is scored on the real recordings of
+DATA/maps_disklavier_dev, at the onset threshold that suits it best, since networks that have heard little are sure of
+little; and once more on the same recordings, spoilt by another room, noise, an equaliser and lossy codecs. What is done
+is kept: a second call goes on where the first one stopped.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from pianoamt.targets import concat_rolls
 from pianoamt.transcription import Transcriber
 
 ROOT = Path(__file__).resolve().parent.parent
+OFTEN = 0.5  # probability of clipping or a codec where it is alone; one in ten would not show in a short run
 PLAIN = {
     "performance": 0,
     "detune_cents": 0,
@@ -38,17 +41,20 @@ PLAIN = {
     "clip": 0,
     "codec": 0,
 }
-ARMS = {
-    "nothing": [],
-    "transposition, tempo, dynamics": ["performance"],
-    "detuned pianos": ["detune_cents"],
-    "free strings": ["free_strings"],
-    "rooms": ["room"],
-    "equaliser": ["equalise"],
-    "noise": ["noise"],
-    "level": ["level_db"],
-    "clipping and codecs": ["clip", "codec"],
-    "all of them": list(PLAIN),
+USUAL = asdict(Augmentation())
+ARMS = {  # what differs from PLAIN
+    "nothing": {},
+    "transposition, tempo, dynamics": {"performance": USUAL["performance"]},
+    "detuned pianos": {"detune_cents": USUAL["detune_cents"]},
+    "free strings": {"free_strings": USUAL["free_strings"]},
+    "measured rooms": {"room": USUAL["room"], "measured_room": 1},
+    "synthetic rooms": {"room": USUAL["room"], "measured_room": 0},
+    "equaliser": {"equalise": USUAL["equalise"]},
+    "noise": {"noise": USUAL["noise"]},
+    "level": {"level_db": USUAL["level_db"]},
+    "clipping": {"clip": OFTEN},
+    "codecs": {"codec": OFTEN},
+    "all of them": USUAL,
 }
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 SPOILT = Augmentation(room=1, measured_room=1, noise=1, noise_db=(15, 25), equalise=1, codec=0.5, clip=0)
@@ -56,11 +62,10 @@ EXCERPT, MARGIN = 60, 2  # seconds of each recording that are spoilt; at its end
 SCORES = ("onset_f1", "onset_f1_20ms_aligned", "offset_f1", "velocity_f1")
 
 
-def write_recipe(path, varied, train):
-    """A recipe: the tiny preset's, rendered sound alone, the variations named in `varied`."""
+def write_recipe(path, variations, train):
+    """A recipe: the tiny preset's, rendered sound alone, plain but for `variations`."""
     recipe = json.loads((ROOT / "recipes" / "tiny.json").read_text())
-    augmentation = {name: value for name, value in PLAIN.items() if name not in varied}
-    recipe["data"] |= {"recordings": [], "augmentation": augmentation}
+    recipe["data"] |= {"recordings": [], "augmentation": PLAIN | variations}
     recipe["train"] |= {"precision": "auto", "save_seconds": 600} | train
     path.write_text(json.dumps(recipe, indent=1))
     return path
@@ -115,25 +120,29 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "ablation.json", help="the table")
     parser.add_argument("--base-steps", type=int, default=700, help="of plain sound")
     parser.add_argument("--steps", type=int, default=160, help="of each arm")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], metavar="SEED", help="of each arm's runs")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help="all if not given")
     parser.add_argument("--processes", type=int, default=2, help="that share the work")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     recordings = sorted((args.data / "maps_disklavier_dev").glob("*.flac"))
     rooms = load_rooms(args.data / "rooms")
-    base = train(write_recipe(args.folder / "base.json", [], {"steps": args.base_steps}), args.folder / "base", args)
-    short = {"start_from": str(base), "steps": args.steps, "warmup_steps": 20, "ema_decay": 0.98, "seed": 1}
+    base = train(write_recipe(args.folder / "base.json", {}, {"steps": args.base_steps}), args.folder / "base", args)
+    short = {"start_from": str(base), "steps": args.steps, "warmup_steps": 20, "ema_decay": 0.98}
     plan = {"base_steps": args.base_steps, "steps": args.steps}
     before = json.loads(args.out.read_text()) if args.out.exists() else {}
     arms = before["arms"] if all(before.get(key) == value for key, value in plan.items()) else {}
-    for name in args.arms:
-        stem = f"arm{list(ARMS).index(name)}"
-        recipe = write_recipe(args.folder / f"{stem}.json", ARMS[name], short)
+    for seed, name in product(args.seeds, args.arms):
+        if str(seed) in arms.get(name, {}):
+            continue
+        stem = f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
+        recipe = write_recipe(args.folder / f"{stem}.json", ARMS[name], short | {"seed": seed})
         transcriber = Transcriber(train(recipe, args.folder / stem, args), "cpu", DecoderConfig(), "torch")
-        arms[name] = score(transcriber, recordings)
-        transcriber.decoder = replace(transcriber.decoder, onset_threshold=arms[name]["threshold"])
-        arms[name]["onset_f1_spoilt"] = score_spoilt(transcriber, recordings, rooms)
-        print(name, arms[name], flush=True)
+        scores = score(transcriber, recordings)
+        transcriber.decoder = replace(transcriber.decoder, onset_threshold=scores["threshold"])
+        scores["onset_f1_spoilt"] = score_spoilt(transcriber, recordings, rooms)
+        print(name, seed, scores, flush=True)
+        arms.setdefault(name, {})[str(seed)] = scores
         with atomic_path(args.out) as temporary:
             rows = {arm: arms[arm] for arm in ARMS if arm in arms}
             temporary.write_text(json.dumps(plan | {"arms": rows}, indent=1) + "\n")

@@ -46,6 +46,7 @@ def rerun(path: Path, run_flags: frozenset[str]) -> float:
         timeout=3600,
         kernel_name="python3",
         store_widget_state=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.run_flags = run_flags
