@@ -6,11 +6,12 @@
 __all__ = ['HANN_BANDWIDTH', 'LONGEST_WINDOW', 'cqt_frequencies', 'cqt_quality', 'window_seconds', 'cqt_kernels', 'cqt_levels',
            'halving_matrix', 'Halve', 'below_nyquist', 'level_kernels', 'centred_windows', 'cqt_magnitudes',
            'cqt_reach', 'CQT', 'harmonic_shifts', 'check_sizes', 'HCQTConfig', 'stack_harmonics', 'scale_level', 'HCQT',
-           'plot_hcqt']
+           'plot_hcqt', 'torch_threads']
 
 # %% ../nbs/03_hcqt.ipynb #c002
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -351,3 +352,16 @@ def plot_hcqt(
     ax.imshow(features[channel].T.cpu(), origin="lower", aspect="auto", cmap="Greys", extent=extent)
     ax.set(xlabel="seconds", ylabel="MIDI pitch")
     return ax
+
+# %% ../nbs/03_hcqt.ipynb #thr1
+@contextlib.contextmanager
+def torch_threads(
+    count: int,  # at least 1
+) -> Iterator[None]:
+    "Let PyTorch compute in so many threads of the processor, for a while."
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

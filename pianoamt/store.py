@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .audio import read_blocks
 from .corpus import Corpus, Piece, Report, choose_jobs, in_threads, one_line, sole_worker, work_through
-from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics
+from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics, torch_threads
 from .notes import LOWEST_PITCH, Performance, PianoamtError, atomic_path, read_json, show_path
 from .retune import at_recording_time, retune, speed_for
 from pianoamt.targets import (
@@ -294,12 +294,9 @@ def _measure_file(
     threads: int,  # for the transform
 ) -> tuple[npt.NDArray[np.float16], float]:  # all its rows, shape (frames, columns); the speed at which it was heard
     "Compute the rows of a recording with some number of threads."
-    before, (blocks, tuning) = torch.get_num_threads(), retune(read_blocks(path))
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
+        blocks, tuning = retune(read_blocks(path))
         return np.concatenate(list(stream_bins(blocks, _transform(config)))), speed_for(tuning)
-    finally:
-        torch.set_num_threads(before)
 
 # %% ../nbs/05_store.ipynb #c035c
 def source_stamp(

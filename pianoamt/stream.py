@@ -34,7 +34,7 @@ from pianoamt.decode import (
     velocity_scale,
 )
 from .engine import SoundFinder, TorchEngine, stack_logits
-from .hcqt import HCQT
+from .hcqt import HCQT, torch_threads
 from .model import FGLSTM, PER_KEY_HEADS, LookaheadLSTM, PedalHead, PianoNet, run_lstm
 from .notes import PEDAL_DTYPE, PianoamtError
 from .retune import at_recording_time, check_tuning, speed_for
@@ -277,11 +277,12 @@ class ChunkStream:
     ) -> list[Rolls]:  # what became final
         "One chunk through all three."
         engine = self.engine
-        features = self.features.push(samples)
-        with torch.autocast(engine.device, dtype=engine.dtype, enabled=engine.dtype != torch.float32):
-            trunk = self.trunk.push(features)
-            if not self.unused:
-                return self.windows.push(trunk)
+        with torch_threads(1):
+            features = self.features.push(samples)
+            with torch.autocast(engine.device, dtype=engine.dtype, enabled=engine.dtype != torch.float32):
+                trunk = self.trunk.push(features)
+                if not self.unused:
+                    return self.windows.push(trunk)
         self.unused -= 1
         return []
 

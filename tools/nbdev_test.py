@@ -89,6 +89,7 @@ def main() -> int:
     """Run nbdev_test with this process's arguments, then say what ran."""
     import nbdev_test as importable  # a notebook's shell takes the place of __main__, where workers would look for it
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # notebooks that run side by side share the cores
     with tempfile.TemporaryDirectory() as folder:
         os.environ[REPORTS] = folder
         nbdev.test.test_nb = importable.counted_test_nb
