@@ -14,7 +14,7 @@ __all__ = ['app', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 
            'DevelopmentPieces', 'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording',
            'complain', 'say_failures', 'say_next', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device',
            'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'show_summary',
-           'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_sound', 'hold_interrupt', 'listen_to',
+           'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_source', 'hold_interrupt', 'listen_to',
            'keep_heard', 'listen', 'doctor', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check',
            'describe_store', 'preprocess', 'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune',
            'Scored', 'tune_decoder', 'export', 'serve', 'main']
@@ -455,7 +455,7 @@ InputOption = Annotated[
 ]
 
 
-def find_sound(
+def find_source(
     wanted: str | None,  # a microphone's name or number, or a recording; None takes the system's microphone
 ) -> tuple[str, "Microphone | Path"]:  # a name for the result; what to listen to
     "Look for something to listen to."
@@ -549,7 +549,7 @@ def listen(
     from pianoamt.notes import show_path
     from pianoamt.stream import Microphone, replay
 
-    stem, sound = find_sound(source)
+    stem, sound = find_source(source)
     check_folder(out)
     if (target := out / f"{stem}.mid").exists():  # a whole transcription is worth more than what was heard of it
         target = out / time.strftime(f"{stem.replace('%', '%%')}-%Y-%m-%d-%H%M%S.mid")

@@ -8,7 +8,7 @@ __all__ = ['SAME_STRIKE', 'VOICES', 'DIALS', 'LENGTHS', 'LABELS', 'Edit', 'apply
            'plot_notes_over', 'picture_png', 'play_view', 'wav_bytes', 'midi_bytes', 'check_announced', 'Upload',
            'Inbox', 'status_line', 'message_html', 'roll_scene', 'sound_message', 'file_message', 'threshold_sliders',
            'Controls', 'work_area', 'Panel', 'attempt', 'wire', 'show_session', 'Viewer', 'set_dials', 'read_dials',
-           'Tuner', 'Editor', 'Publisher', 'at_work', 'Listener', 'Explorer']
+           'Tuner', 'Editor', 'Publisher', 'at_work', 'Opener', 'Explorer']
 
 # %% ../nbs/15_explore.ipynb #c002
 import _thread
@@ -798,7 +798,7 @@ def at_work(
         bar.layout.display = "none"
 
 # %% ../nbs/15_explore.ipynb #e88
-class Listener(Publisher):
+class Opener(Publisher):
     """Opens recordings."""
 
     def __init__(
@@ -829,7 +829,7 @@ class Listener(Publisher):
             self.begin(open_session(transcriber, path, name, self.limits, advance))
 
 # %% ../nbs/15_explore.ipynb #e91
-class Explorer(Listener):
+class Explorer(Opener):
     """See, hear and correct the transcription of a recording, in a notebook or a web app."""
 
     def __init__(

@@ -35,7 +35,7 @@ from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worke
 from .engine import default_weights, find_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
 from .onnx_engine import choose_model
-from .result import FORMATS, Transcription
+from .result import OUTPUT_FORMATS, Transcription
 from .retune import check_tuning
 from .transcription import Transcriber
 
@@ -88,8 +88,8 @@ def parse_formats(
     "Read a list of formats; PianoamtError for one that cannot be written."
     names = (name.strip().lower().removeprefix(".") for name in text.split(","))
     formats = tuple(dict.fromkeys(name for name in names if name))
-    if unknown := [name for name in formats if f".{name}" not in FORMATS] or (not formats and ["no format"]):
-        known = ", ".join(name.removeprefix(".") for name in FORMATS)
+    if unknown := [name for name in formats if f".{name}" not in OUTPUT_FORMATS] or (not formats and ["no format"]):
+        known = ", ".join(name.removeprefix(".") for name in OUTPUT_FORMATS)
         raise PianoamtError(f"{show_path(unknown[0])}: a transcription can be written as {known}")
     return formats
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HANN_BANDWIDTH', 'LONGEST_WINDOW', 'cqt_frequencies', 'cqt_quality', 'window_seconds', 'cqt_kernels', 'cqt_levels',
            'halving_matrix', 'Halve', 'below_nyquist', 'level_kernels', 'centred_windows', 'cqt_magnitudes',
-           'cqt_reach', 'CQT', 'harmonic_shifts', 'check_sizes', 'HCQTConfig', 'stack_harmonics', 'scale_level', 'HCQT',
-           'plot_hcqt', 'torch_threads']
+           'cqt_reach', 'CQT', 'harmonic_shifts', 'check_transform', 'HCQTConfig', 'stack_harmonics', 'scale_level',
+           'HCQT', 'plot_hcqt', 'torch_threads']
 
 # %% ../nbs/03_hcqt.ipynb #c002
 import contextlib
@@ -229,7 +229,7 @@ def harmonic_shifts(
 LONGEST_WINDOW = 20.0  # s; what a transform holds in memory grows with its longest window
 
 
-def check_sizes(
+def check_transform(
     whole: tuple[int, ...],  # sample rate in Hz, hop in samples and number of keys, each above 0
     bins_per_semitone: tuple[int, ...],  # one to 8 entries of 1 to 64
     lowest_pitch: int,  # MIDI pitch, -127 to 127
@@ -259,7 +259,7 @@ class HCQTConfig:
 
     def __post_init__(self) -> None:
         "Refuse harmonics that are no whole octaves, and sizes that no transform has."
-        check_sizes((self.sample_rate, self.hop, self.keys), self.bins_per_semitone, self.lowest_pitch)
+        check_transform((self.sample_rate, self.hop, self.keys), self.bins_per_semitone, self.lowest_pitch)
         if not 0 <= self.gamma <= 1000 or not -400 <= self.floor_db <= 0 or not 0 < len(self.harmonics) <= 16:
             raise ValueError("gamma, floor or number of harmonics lies outside what can be computed")
         lowest = cqt_frequencies(self.lowest_pitch + min(harmonic_shifts(self.harmonics)), 1)

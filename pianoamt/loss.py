@@ -82,7 +82,7 @@ def transcription_loss(
     logits: dict[str, Tensor],  # the network's output: five rolls (batch, frames, keys), `pedal` (batch, frames)
     targets: dict[str, Tensor],  # rolls of the same shapes; `known` (batch, 6) and `gain_known` (batch,), 0 or 1
     weights: dict[str, float],  # of positives, from `PositiveWeights`
-) -> dict[str, Tensor]:  # the loss of each head, and their weighted sum as `total`
+) -> dict[str, Tensor]:  # the loss of each head, 0 where it is unknown; their weighted sum, `total`
     "Cross-entropy for five heads, masked squared error for velocity."
     losses = {}
     for name in (*BALANCED_HEADS, "pedal"):

@@ -6,7 +6,7 @@
 __all__ = ['OPSET', 'ONNX_FORMAT', 'LARGEST_DIFFERENCE', 'ENGINES', 'Graph', 'tensor_value', 'make_model', 'add_halving',
            'add_bins', 'add_features', 'add_convolution', 'add_block', 'add_lstm', 'add_chunks', 'add_lookahead',
            'add_fglstm', 'add_pedal', 'add_folding', 'add_foldings', 'add_network', 'make_graph', 'need', 'checksum',
-           'graph_error', 'export_onnx', 'share_cores', 'open_session', 'read_notes', 'default_onnx', 'OnnxEngine',
+           'graph_error', 'export_onnx', 'share_cores', 'load_session', 'read_notes', 'default_onnx', 'OnnxEngine',
            'may_have_gpu', 'choose_model', 'make_engine']
 
 # %% ../nbs/13b_onnx.ipynb #c002
@@ -453,7 +453,7 @@ def share_cores() -> tuple[int, int]:  # windows side by side, 1 or 2; threads f
     return side_by_side, cores // side_by_side
 
 # %% ../nbs/13b_onnx.ipynb #session1
-def open_session(
+def load_session(
     path: str | Path,  # an ONNX model
     threads: int = 1,  # for one run
 ) -> Any:  # an onnxruntime.InferenceSession
@@ -508,7 +508,7 @@ class OnnxEngine(Engine):
         if device not in ("auto", "cpu"):
             raise PianoamtError(f"device {device!r}: the onnx engine runs on the cpu; use the torch engine")
         path, (side_by_side, threads) = Path(model or default_onnx()), share_cores()
-        self.session = open_session(path, threads)
+        self.session = load_session(path, threads)
         self.info, frames = read_notes(self.session, path)
         self.windows = fit_windows(*frames, batch=side_by_side)
         self._workers = ThreadPoolExecutor(side_by_side)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tables', 'read_tables', 'Preset', 'list_presets', 'choose_preset', 'Zone', 'read_zones', 'layer_starts',
            'keys_to_strike', 'Layer', 'plan_layers', 'find_fluidsynth', 'strokes_midi', 'play_layer', 'cut_stroke',
-           'cents_off', 'tune_stroke', 'cut_layer', 'Packed', 'pack_name', 'pack_soundfont']
+           'measure_tuning', 'tune_stroke', 'cut_layer', 'Packed', 'pack_name', 'pack_soundfont']
 
 # %% ../nbs/09a_soundfont.ipynb #c002
 import json
@@ -384,7 +384,7 @@ def _partials(
     return np.array(numbers)[np.isfinite(found)], found[np.isfinite(found)]
 
 # %% ../nbs/09a_soundfont.ipynb #c064
-def cents_off(
+def measure_tuning(
     sound: npt.NDArray[np.float32],  # a stroke at 16 kHz from its attack on
     key: int,  # MIDI pitch that it is said to be
 ) -> float:  # how sharp it is against A4 = 440 Hz, -60..60 cents; NaN where that cannot be told
@@ -401,7 +401,7 @@ def cents_off(
 
 # %% ../nbs/09a_soundfont.ipynb #c067
 def tune_stroke(
-    cents: float,  # how sharp a stroke is, from `cents_off`
+    cents: float,  # how sharp a stroke is, from `measure_tuning`
     key: int,  # its MIDI pitch
 ) -> float:  # cents to add; 0 for what a piano may be off
     "Correct a stroke that is further off than the stretched tuning of a piano."
@@ -423,7 +423,7 @@ def cut_layer(
         cut, attack = cut_stroke(sound * gain)
         beginning = cut[attack : attack + SAMPLE_RATE * 2 // 5]
         rms_db = round(10 * float(np.log10((beginning**2).mean() + 1e-12)), 2)
-        tune = tune_stroke(cents_off(cut[attack:], key), key)
+        tune = tune_stroke(measure_tuning(cut[attack:], key), key)
         strokes.append((Region(number, key, tune, 0, len(cut), rms_db, 1000 * attack / SAMPLE_RATE), cut))
     return strokes
 

@@ -6,10 +6,10 @@
 __all__ = ['AT_LEAST_ONE', 'PRECISIONS', 'BESIDE', 'MAY_CHANGE', 'CHECKPOINT', 'RECIPE', 'MOST_SKIPS', 'Scores', 'Validate',
            'BEST', 'check_fields', 'check_run', 'TrainConfig', 'settle_step', 'learning_rate_at', 'make_optimizer',
            'update_average', 'choose_precision', 'stays_on_cpu', 'make_accelerator', 'keep_buffers', 'TrainingState',
-           'pack_state', 'unpack_state', 'flatten', 'require_same', 'describe_run', 'run_facts', 'save_run',
+           'pack_state', 'unpack_state', 'flatten', 'require_same', 'full_recipe', 'run_facts', 'save_run',
            'check_recipe', 'check_together', 'resume_run', 'segment_numbers', 'load_batches', 'compute_features',
            'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step',
-           'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory',
+           'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory', 'is_out_of_memory',
            'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
            'best_row', 'has_stalled', 'shorten_plan', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
            'Trainer', 'open_store', 'recipe_model', 'read_recipe']
@@ -327,7 +327,7 @@ BESIDE = (
 MAY_CHANGE = (*BESIDE, "precision", "steps", "decay_share", "batch_size", "accumulate")
 
 
-def describe_run(
+def full_recipe(
     config: TrainConfig,  # the run
     material: DataConfig | None = None,  # its data; None where it came from Python
 ) -> dict[str, Any]:  # a recipe in full, as JSON holds it
@@ -349,7 +349,7 @@ def run_facts(
 def save_run(
     state: TrainingState,  # a run
     folder: Path,  # its folder
-    recipe: dict[str, Any],  # from `describe_run`
+    recipe: dict[str, Any],  # from `full_recipe`
     info: dict[str, Any] | None = None,  # notes for the weights file
 ) -> None:
     "Write checkpoint, averaged weights and recipe, each in one step."
@@ -363,7 +363,7 @@ def save_run(
 # %% ../nbs/10_train.ipynb #one9
 def check_recipe(
     folder: Path,  # of a run
-    recipe: dict[str, Any],  # from `describe_run`
+    recipe: dict[str, Any],  # from `full_recipe`
 ) -> None:
     "Raise `PianoamtError` where the run in a folder was begun with another recipe."
     path = folder / RECIPE
@@ -372,7 +372,7 @@ def check_recipe(
     begun = read_json(path, "not the recipe of a run")
     if not isinstance(begun, dict) or not all(isinstance(begun.get(name, {}), dict) for name in ("train", "data")):
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run")
-    usual, free = describe_run(TrainConfig(), DataConfig()), (*MAY_CHANGE, "folder", "store")
+    usual, free = full_recipe(TrainConfig(), DataConfig()), (*MAY_CHANGE, "folder", "store")
     for table in {"train", "data"} & set(begun) & set(recipe):
         sides = (usual[table] | begun[table], recipe[table])
         kept = [{name: value for name, value in side.items() if name not in free} for side in sides]
@@ -647,6 +647,13 @@ def measure_memory(
     return MemoryReport(weights, activations, state.config.batch_size, state.accelerator.device.type == "cuda")
 
 # %% ../nbs/10_train.ipynb #c085
+def is_out_of_memory(
+    error: RuntimeError,  # of PyTorch
+) -> bool:  # whether a GPU's memory was too small
+    "Tell it by its words: an Apple GPU has no error of its own for it."
+    return "out of memory" in str(error)
+
+
 @contextlib.contextmanager
 def explain_out_of_memory(
     config: TrainConfig,  # the run
@@ -654,8 +661,8 @@ def explain_out_of_memory(
     "Turn PyTorch's error about a GPU's memory into a `PianoamtError` that says what to change."
     try:
         yield
-    except RuntimeError as error:  # of which torch.OutOfMemoryError is one; an Apple GPU has none of its own
-        if "out of memory" not in str(error):
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         size = config.batch_size
         advice = f"set segment_frames, now {config.segment_frames}, to {max(1, config.segment_frames // 2)}"
@@ -807,11 +814,12 @@ class Progress:
     segments_per_second: float  # of all processes, over the last steps
     seconds_a_step: float  # over the last steps
     skipped: int  # steps skipped so far
+    seconds_judging: float = 0.0  # that the validations to come will take
 
     @property
     def seconds_left(self) -> float:
         "Until the end, at this pace."
-        return (self.steps - self.step) * self.seconds_a_step
+        return (self.steps - self.step) * self.seconds_a_step + self.seconds_judging
 
     def __str__(self) -> str:
         "One line."
@@ -829,6 +837,7 @@ class Pace:
         state: TrainingState,  # the run
     ) -> None:
         self.state = state
+        self.judging = 0.0  # seconds of the last validation
         self.recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=state.config.log_every)
 
     def add(
@@ -845,8 +854,9 @@ class Pace:
         taken = [losses for _, losses in self.recent if math.isfinite(losses["total"])] or [self.recent[-1][1]]
         means = {name: float(np.mean([losses[name] for losses in taken])) for name in taken[0]}
         pace = float(np.mean([seconds for seconds, _ in self.recent]))
-        rate = learning_rate_at(state.step - 1, state.plan)
-        return Progress(state.step, state.plan.steps, means, rate, state.segments_a_step / pace, pace, state.skipped)
+        steps, every, rate = state.plan.steps, state.plan.validate_every, learning_rate_at(state.step - 1, state.plan)
+        judging = self.judging * (-(-steps // every) - state.step // every)
+        return Progress(state.step, steps, means, rate, state.segments_a_step / pace, pace, state.skipped, judging)
 
 # %% ../nbs/10_train.ipynb #c103
 Scores = dict[str, float]  # the first decides, more is better
@@ -910,7 +920,7 @@ class Judge:
         material: DataConfig | None = None,  # the data, for the recipe kept in the folder
     ) -> None:
         self.state, self.folder, self.validate = state, folder, validate
-        self.recipe = describe_run(state.config, material)
+        self.recipe = full_recipe(state.config, material)
         self.rows = read_log(folder / "validation.csv", state.step)
         state.plan = shorten_plan(state.config, self.rows)
 
@@ -984,7 +994,9 @@ def run_steps(
     batches, journal = load_batches(dataset, state), Journal(judge.folder, state)
     while True:
         if judge.is_due:
+            begun = time.monotonic()
             row = judge.judge()
+            pace.judging = time.monotonic() - begun
             journal.add("validation", row)
             tell("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
             if row["step"] == settle_step(state.plan) and state.plan != state.config:
@@ -1023,7 +1035,7 @@ class Trainer:
         material: DataConfig | None = None,  # where the dataset comes from, to be kept with the run
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, Path(folder)
-        check_recipe(self.folder, describe_run(config, material))
+        check_recipe(self.folder, full_recipe(config, material))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = TrainingState(config, cpu)
         resume_run(self.state, self.folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AS_RECORDED', 'import_optuna', 'open_storage', 'open_study', 'count_finished', 'best_trial', 'describe_trial',
-           'run_study', 'SearchSpace', 'suggest', 'with_numbers', 'shorten', 'load_recordings', 'held_out_segments',
+           'run_study', 'SearchSpace', 'suggest', 'with_numbers', 'shorten_run', 'load_recordings', 'held_out_segments',
            'draw_batches', 'hasten_averages', 'validation_loss', 'train_trial', 'TrainingObjective', 'own_numbers',
            'write_best', 'study_settings', 'tune_recipe', 'value_name', 'plot_history', 'plot_curves', 'plot_parameter',
            'plot_importance']
@@ -51,6 +51,7 @@ from pianoamt.train import (
     TrainConfig,
     TrainingState,
     compute_features,
+    is_out_of_memory,
     load_batches,
     open_store,
     read_recipe,
@@ -239,7 +240,7 @@ def with_numbers(
     return replace(config, learning_rate=tried["learning_rate"], model=model)
 
 # %% ../nbs/11_tune.ipynb #wn2
-def shorten(
+def shorten_run(
     config: TrainConfig,  # a run
     steps: int,  # that it shall take
 ) -> TrainConfig:  # the same run in miniature
@@ -365,10 +366,10 @@ class TrainingObjective:
         "Run a trial; raises Optuna's `TrialPruned` for one that is dropped or does not fit into memory."
         config = with_numbers(self.config, suggest(trial, self.config, self.space))
         try:
-            state = TrainingState(shorten(config, self.space.steps), self.cpu)
+            state = TrainingState(shorten_run(config, self.space.steps), self.cpu)
             return train_trial(trial, state, self.dataset, self.questions, self.space.checkpoints())
         except RuntimeError as error:
-            if "out of memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             trial.set_user_attr("why", "out of memory")
             torch.cuda.empty_cache()
@@ -413,7 +414,7 @@ def study_settings(
     struck = b"".join((batch["onset"] > 0).cpu().numpy().tobytes() for batch in questions)
     judged_on = hashlib.sha256(struck).hexdigest()[:16]
     kinds = {"kind": "training", "from_store": bool(material.store), "judged_on": judged_on}
-    train = {name: value for name, value in asdict(shorten(config, space.steps)).items() if name not in BESIDE}
+    train = {name: value for name, value in asdict(shorten_run(config, space.steps)).items() if name not in BESIDE}
     return {**kinds, "train": train, "data": data, "search": asdict(space)}
 
 # %% ../nbs/11_tune.ipynb #c073

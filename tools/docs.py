@@ -383,11 +383,24 @@ def callables(module: ModuleType) -> list[tuple[str, object]]:
     return [(name, value) for name, value in found if inspect.isfunction(value)] + here
 
 
+def modules() -> list[str]:
+    """The modules that notebooks export."""
+    return [name for path in sorted((ROOT / "nbs").glob("*.ipynb")) if (name := module_of(path))]
+
+
+def ambiguous() -> list[str]:
+    """Public names that mean different things in two modules; commands are called like what they do."""
+    places: dict[str, list[str]] = {}
+    for module in modules():
+        for name in importlib.import_module(module).__all__ if module != "pianoamt.cli" else ():
+            places.setdefault(name, []).append(module)
+    return [f"{name} is defined in {' and '.join(found)}" for name, found in places.items() if len(found) > 1]
+
+
 def undescribed() -> list[str]:
     """Parameters of public functions and methods that nothing is said about."""
     silent = []
-    modules = [name for path in sorted((ROOT / "nbs").glob("*.ipynb")) if (name := module_of(path))]
-    for module, (title, function) in ((m, each) for m in modules for each in callables(importlib.import_module(m))):
+    for module, (title, function) in ((m, each) for m in modules() for each in callables(importlib.import_module(m))):
         parameters = inspect.signature(function).parameters
         named = [each for each, p in parameters.items() if p.kind is not p.VAR_KEYWORD and each not in ("self", "cls")]
         with contextlib.suppress(OSError):  # what dataclasses make has no source
@@ -417,7 +430,7 @@ def main() -> int:
     if code:
         return code
     faults = dead_links(OUT) + [f"{name} has no anchor" for name in unanchored(OUT)]
-    faults += [f"{name} is not described" for name in undescribed()]
+    faults += [f"{name} is not described" for name in undescribed()] + ambiguous()
     for fault in faults:
         print(f"docs: {fault}", file=sys.stderr)
     print(f"docs: {len(list(OUT.glob('*.html')))} pages in {OUT.name}/, {len(faults)} faults")
