@@ -13,6 +13,7 @@ import io
 import itertools
 import os
 import re
+import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,8 @@ def _sound_chunks(
     try:
         with _open_sound(path) as (sound, unread):
             size = max(1, 2**20 // sound.channels)
-            while len(chunk := sound.read(size, dtype="float32", always_2d=True)):
+            known = sound.frames if sound.format == "FLAC" and 0 < sound.frames < 2**48 else 2**63  # a tag is no frame
+            while len(chunk := sound.read(min(size, known - samples), dtype="float32", always_2d=True)):
                 yield chunk
                 samples += len(chunk)
             return samples, unread() if sound.format in _STREAMS else 0
@@ -243,7 +245,32 @@ def _foreign_info(
     return AudioInfo(seconds, rate, channels, kind)
 
 # %% ../nbs/01_audio.ipynb #on2
-_LONGEST_TAG = 4096  # bytes that may follow the sound
+def _untagged(
+    path: Path,  # a sound file
+    unread: int,  # bytes at its end that no decoder has read
+) -> int:  # how many of them are neither zeros nor tags
+    "Tell sound that follows the sound from what else may."
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        begin = end - unread
+        while begin < end:
+            file.seek(max(begin, end - 128))
+            tail = file.read(end - file.tell())
+            if tail.startswith(b"TAG"):
+                end -= len(tail)
+            elif tail[-32:].startswith(b"APETAGEX"):
+                size, _, flags = struct.unpack("<3I", tail[-20:-8])
+                end -= max(32, size + 32 * (flags >> 31))  # with a header in front or without
+            else:
+                break
+        file.seek(begin)
+        while block := file.read(max(0, min(2**16, end - file.tell()))):
+            if block.strip(b"\0"):
+                return end - begin
+    return 0
+
+# %% ../nbs/01_audio.ipynb #on2d
+_LEAST_SOUND = 4096  # bytes; what is less is a rest of something
 
 
 def _whole_chunks(
@@ -251,7 +278,7 @@ def _whole_chunks(
 ) -> Iterator[npt.NDArray[np.float32]]:  # pieces of shape (samples, channels)
     "Decode a file by libsndfile, and by FFmpeg what libsndfile takes for no part of it."
     heard, unread = yield from _sound_chunks(path)
-    if unread <= _LONGEST_TAG:
+    if unread <= _LEAST_SOUND or _untagged(path, unread) <= _LEAST_SOUND:
         return
     _import_av(path, "it goes on after the end that its header tells, and reading that takes a further decoder")
     for chunk in _foreign_chunks(path):

@@ -17,7 +17,7 @@ from scipy import fft, signal
 
 # %% ../nbs/09b_augment.ipynb #c031
 def cut_to_direct(
-    response: npt.NDArray[np.float32],  # impulse response as recorded
+    response: npt.NDArray[np.float32],  # impulse response as recorded, shape (samples,)
 ) -> npt.NDArray[np.float32]:  # from the direct sound on
     "Drop what comes before the direct sound: the first sample that reaches half of the peak."
     loud = np.abs(response)
@@ -27,7 +27,7 @@ def cut_to_direct(
 def synthetic_room(
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
-) -> npt.NDArray[np.float32]:  # an impulse response of up to 1.2 s, direct sound first
+) -> npt.NDArray[np.float32]:  # an impulse response of up to 1.2 s, direct sound first, shape (samples,)
     "A room that never was: a direct sound, a few echoes, then noise that decays, the high pitches sooner."
     decay, wet = rng.uniform(0.15, 1.2), 10 ** (rng.uniform(-30, -12) / 20)
     time_s = np.arange(int(decay * rate)) / rate
@@ -44,19 +44,19 @@ def synthetic_room(
 
 # %% ../nbs/09b_augment.ipynb #c036
 def add_room(
-    audio: npt.NDArray[np.float32],  # dry sound
-    response: npt.NDArray[np.float32],  # impulse response, direct sound first
-) -> npt.NDArray[np.float32]:  # same length and same root mean square
+    audio: npt.NDArray[np.float32],  # dry sound, mono, shape (samples,)
+    response: npt.NDArray[np.float32],  # impulse response, direct sound first, shape (samples,)
+) -> npt.NDArray[np.float32]:  # same shape and same root mean square
     "Put a sound into a room without moving its onsets or its level."
     wet = signal.oaconvolve(audio, response)[: len(audio)].astype(np.float32)
     return wet * np.float32(np.sqrt((audio**2).mean() / max((wet**2).mean(), 1e-12)))
 
 # %% ../nbs/09b_augment.ipynb #c041
 def equalise(
-    audio: npt.NDArray[np.float32],  # any sound
+    audio: npt.NDArray[np.float32],  # any sound, mono, shape (samples,)
     rng: np.random.Generator,  # source of randomness
     rate: int = 16_000,  # in Hz
-) -> npt.NDArray[np.float32]:  # same length
+) -> npt.NDArray[np.float32]:  # same shape
     "A random tilt of up to 2 dB an octave and up to five peaks or dips of up to 10 dB, linear phase."
     frequency = fft.rfftfreq(512, 1 / rate)
     octaves = np.log2(np.maximum(frequency, 30) / 1000)
@@ -69,7 +69,7 @@ def equalise(
 
 # %% ../nbs/09b_augment.ipynb #lvl1
 def measure_level(
-    audio: npt.NDArray[np.float32],  # any sound
+    audio: npt.NDArray[np.float32],  # any sound, mono, shape (samples,)
 ) -> float:  # root mean square, at least 1e-6
     "How loud a sound is."
     return max(float(np.sqrt((audio**2).mean())), 1e-6)
@@ -78,7 +78,7 @@ def measure_level(
 def coloured_noise(
     samples: int,  # how many samples
     rng: np.random.Generator,  # source of randomness
-) -> npt.NDArray[np.float32]:  # root mean square 1
+) -> npt.NDArray[np.float32]:  # root mean square 1, shape (samples,)
     "Noise whose power falls by 0 to 6 dB an octave: white to brown."
     spectrum = fft.rfft(rng.standard_normal(samples, np.float32))
     spectrum *= np.maximum(np.arange(len(spectrum), dtype=np.float32), 10) ** np.float32(-rng.uniform(0, 1))
@@ -104,7 +104,7 @@ CODECS = (
 
 # %% ../nbs/09b_augment.ipynb #c053
 def encode(
-    audio: npt.NDArray[np.float32],  # mono sound in [-1, 1], at least one sample
+    audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
     codec: Codec,  # which way
     level: float,  # how hard to compress, 0 to 1
     rate: int = 16_000,  # in Hz
@@ -121,7 +121,7 @@ def encode(
 # %% ../nbs/09b_augment.ipynb #c056
 def decode(
     data: bytes,  # from `encode`
-) -> npt.NDArray[np.float32]:  # mono sound, with the codec's delay
+) -> npt.NDArray[np.float32]:  # mono, with the codec's delay, shape (samples,)
     "Uncompress a sound in memory."
     import soundfile
 
@@ -145,10 +145,10 @@ def codec_delay(
 
 # %% ../nbs/09b_augment.ipynb #c059
 def add_codec(
-    audio: npt.NDArray[np.float32],  # mono sound in [-1, 1], at least one sample
+    audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
     codec: Codec,  # which way
     level: float,  # how hard to compress, one of the codec's
-) -> npt.NDArray[np.float32]:  # same length, nothing moved; the sound as it was where the codec is missing
+) -> npt.NDArray[np.float32]:  # same shape, nothing moved; the sound as it was where the codec is missing
     "What is left of a sound that was kept in a small file."
     late = codec_delay(codec, level)
     if late is None:
@@ -187,11 +187,11 @@ class Augmentation:
 
 # %% ../nbs/09b_augment.ipynb #c065
 def augment(
-    audio: npt.NDArray[np.float32],  # a rendered or recorded excerpt
+    audio: npt.NDArray[np.float32],  # a rendered or recorded excerpt, mono, shape (samples,)
     rng: np.random.Generator,  # source of randomness
     rooms: list[npt.NDArray[np.float32]],  # measured impulse responses, cut to the direct sound
     config: Augmentation | None = None,  # probabilities and ranges; the default suits training
-) -> npt.NDArray[np.float32]:  # same length, as a careless engineer would have recorded it
+) -> npt.NDArray[np.float32]:  # same shape, as a careless engineer would have recorded it
     "Room, equaliser, noise, level, clipping, codec, each with its probability."
     config = config or Augmentation()
     if rng.random() < config.room:
@@ -204,7 +204,7 @@ def augment(
         hiss = coloured_noise(len(audio), rng)
         audio = audio + hiss * np.float32(level * 10 ** (-rng.uniform(*config.noise_db) / 20))
     audio = audio * np.float32(10 ** (rng.uniform(*config.level_db) / 20) / level)
-    ceiling = rng.uniform(0.3, 0.8) * np.abs(audio).max() if rng.random() < config.clip else 1.0
+    ceiling = min(1.0, rng.uniform(0.3, 0.8) * float(np.abs(audio).max())) if rng.random() < config.clip else 1.0
     audio = np.clip(audio, -ceiling, ceiling).astype(np.float32)
     if rng.random() < config.codec:
         codec = CODECS[rng.integers(len(CODECS))]

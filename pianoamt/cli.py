@@ -507,12 +507,16 @@ def listen_to(
             if not quiet:
                 typer.echo(f"{onset:9.3f} s  {note_name(pitch):4} {offset - onset:6.3f} s  velocity {velocity:3}")
 
-    with contextlib.suppress(KeyboardInterrupt), hold_interrupt() as was_pressed:
-        for block in blocks:
-            show(stream.feed(block))
-            if was_pressed():
-                break
-    show(stream.close())
+    try:
+        with hold_interrupt() as was_pressed:
+            for block in blocks:
+                show(stream.feed(block))
+                if was_pressed():
+                    break
+    except KeyboardInterrupt:  # in the middle of a block: what is final is kept, all else would be in the wrong place
+        return
+    with hold_interrupt():
+        show(stream.close())
 
 # %% ../nbs/16_cli.ipynb #i14
 def keep_heard(

@@ -37,7 +37,16 @@ from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
 from .folders import describe_error
-from .notes import LOWEST_PITCH, TEMP_PREFIX, PianoamtError, cut_overlaps, make_notes, show_path
+from pianoamt.notes import (
+    LOWEST_PITCH,
+    TEMP_PREFIX,
+    PianoamtError,
+    cut_overlaps,
+    extend_by_pedal,
+    make_notes,
+    make_pedal,
+    show_path,
+)
 from .retune import at_recording_time, retune, speed_for
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls
@@ -305,10 +314,10 @@ def play_view(
     "Put recording and transcription side by side."
     first, stop = (round(second * SAMPLE_RATE) for second in (start, min(start + seconds, session.seconds)))
     left = session.audio[first:stop]
-    notes, pedal = in_view(result.notes, start, seconds).copy(), result.pedal.copy()
+    notes = in_view(extend_by_pedal(result.notes, result.pedal), start, seconds).copy()  # the pedal holds some of them
     notes["onset"], notes["offset"] = (np.maximum(notes[name] - start, 0) for name in ("onset", "offset"))
-    pedal["time"] -= start
-    played = np.concatenate([np.zeros(0, np.float32), *sonify(notes, pedal, len(left) / SAMPLE_RATE)])[: len(left)]
+    played = np.concatenate([np.zeros(0, np.float32), *sonify(notes, make_pedal(), len(left) / SAMPLE_RATE)])
+    played = played[: len(left)]
     loudness = [float(np.sqrt(np.mean(np.square(sound)))) + 1e-9 for sound in (left, played)]
     right = played * np.float32(loudness[0] / loudness[1]) if played.any() else played
     pair = {VOICES[0]: (left, left), VOICES[1]: (right, right), VOICES[2]: (left, right)}[voices]

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['REPORT_NAME', 'TranscribeOptions', 'FileResult', 'output_paths', 'parse_formats', 'describe_error', 'SetupError',
            'load_transcriber', 'write_transcription', 'is_complete', 'disk_time', 'transcribe_file', 'Found',
-           'find_recordings', 'choose_names', 'weights_checksum', 'FileTask', 'FolderRun', 'plan_run', 'describe_run',
-           'save_report', 'transcribe_files', 'connect', 'run_on_cluster']
+           'find_recordings', 'choose_names', 'weights_checksum', 'FileTask', 'FolderRun', 'read_report', 'plan_run',
+           'describe_run', 'save_report', 'transcribe_files', 'connect', 'run_on_cluster']
 
 # %% ../nbs/14b_folders.ipynb #c002
 import contextlib
 import errno
 import functools
-import hashlib
 import json
 import logging
 import os
@@ -20,7 +19,6 @@ import stat
 import tempfile
 import time
 import traceback
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -31,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .audio import audio_info
-from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, sole_worker
+from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, run_jobs, same_name, sole_worker
 from .engine import default_weights, find_weights
 from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
-from .onnx_engine import choose_model
+from .onnx_engine import checksum, choose_model
 from .result import OUTPUT_FORMATS, Transcription
 from .retune import check_tuning
 from .transcription import Transcriber
@@ -256,13 +254,6 @@ def find_recordings(
         folders[:] = inside if recursive else []
     return found
 
-# %% ../nbs/14b_folders.ipynb #c042
-def _same_name(
-    name: str,  # of a file
-) -> str:  # equal for names that some system takes for one
-    "Forget the case, and how accents are encoded."
-    return unicodedata.normalize("NFC", name).casefold()
-
 # %% ../nbs/14b_folders.ipynb #c042x0
 def choose_names(
     ladders: dict[Path, Sequence[str]],  # the names each recording may have, the best first
@@ -274,7 +265,7 @@ def choose_names(
     while climbing:
         groups: dict[str, list[Path]] = defaultdict(list)
         for path, rung in rungs.items():
-            groups[_same_name(ladders[path][rung])].append(path)
+            groups[same_name(ladders[path][rung])].append(path)
         meeting = [group for name, group in groups.items() if len(group) > 1 or name in taken]
         climbing_paths = [path for group in meeting for path in group if rungs[path] + 1 < len(ladders[path])]
         for path in climbing_paths:
@@ -282,7 +273,7 @@ def choose_names(
         climbing = bool(climbing_paths)
     holders = {name: group[0] for name, group in groups.items()}
     names = {path: ladders[path][rung] for path, rung in rungs.items()}
-    return {path: name if (holder := holders[_same_name(name)]) == path else holder for path, name in names.items()}
+    return {path: name if (holder := holders[same_name(name)]) == path else holder for path, name in names.items()}
 
 # %% ../nbs/14b_folders.ipynb #c045
 def _strip(
@@ -325,7 +316,7 @@ def weights_checksum(
     path = choose_model(options.weights, options.device, options.engine)
     if path.suffix == ".onnx" and path.parent == default_weights().parent:  # the same, in both forms
         path = path.with_suffix(".safetensors")
-    return hashlib.sha256(check_file(path).read_bytes()).hexdigest()
+    return checksum(check_file(path))
 
 # %% ../nbs/14b_folders.ipynb #c050
 @dataclass(frozen=True)
@@ -348,6 +339,7 @@ class FolderRun:
     has_report: bool = False  # whether a report is written: where folders were named
     tasks: list[FileTask] = field(default_factory=list)  # what there is to do
     results: list[FileResult] = field(default_factory=list)  # what became of it, and what needed no doing
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # rows of other recordings, from the report before
     ignored: Counter[str] = field(default_factory=Counter)  # how many of what was not looked at
     wall_seconds: float = 0.0  # that the run has taken
 
@@ -428,10 +420,23 @@ def _find_all(
     run.has_report = bool(folders)
     return ladders, set(ladders) & set(run.inputs)
 
-# %% ../nbs/14b_folders.ipynb #c057
+# %% ../nbs/14b_folders.ipynb #own1
 REPORT_NAME = "report.json"
 
 
+def read_report(
+    out: Path,  # folder of results
+) -> list[dict[str, Any]]:  # rows with `audio`, a path, and `outputs`, names in that folder that are still there
+    "What earlier runs have put into a folder, as far as a report in it tells."
+    try:
+        report = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
+        rows = [*report["files"], *report.get("earlier", [])]
+        rows = [row | {"outputs": [name for name in row["outputs"] if (out / name).exists()]} for row in rows]
+        return [row for row in rows if isinstance(row["audio"], str) and row["outputs"]]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []  # none, or another file of that name
+
+# %% ../nbs/14b_folders.ipynb #c057
 def plan_run(
     inputs: Iterable[str | os.PathLike[str]],  # recordings, and folders of recordings
     out: str | os.PathLike[str],  # folder for the results; need not exist
@@ -445,8 +450,11 @@ def plan_run(
     run = FolderRun(tuple(Path(path) for path in inputs), Path(out), options, weights_checksum(options))
     ladders, named = _find_all(run, recursive)
     reserved = [_strip(REPORT_NAME)] if run.has_report and "json" in run.options.formats else []
+    recordings = {os.path.abspath(path) for path in ladders}
+    run.earlier = [row for row in read_report(run.out) if row["audio"] not in recordings]
+    reserved += [_strip(name) for row in run.earlier if os.path.exists(row["audio"]) for name in row["outputs"]]
     originals = {os.path.realpath(path) for path in ladders}
-    for index, (path, name) in enumerate(choose_names(ladders, reserved).items()):
+    for index, (path, name) in enumerate(choose_names(ladders, [same_name(name) for name in reserved]).items()):
         if isinstance(name, Path):
             error = f"{show_path(path)}: its results would be called like those of {show_path(name)}; rename one"
             outcome: FileTask | FileResult = _refuse(path, PianoamtError(error))
@@ -489,6 +497,7 @@ def describe_run(
         "totals": totals,
         "ignored": dict(run.ignored),
         "files": [_describe_result(result, run.out) for result in sorted(run.results, key=lambda row: str(row.audio))],
+        "earlier": run.earlier,
         "left": left,
     }
 

@@ -80,6 +80,8 @@ def _is_sound(
     whole = [number for r in pack.regions for number in (r.layer, r.key, r.start, r.len)]
     if not all(type(number) is int and number >= 0 for number in (*whole, *pack.layer_lovel, pack.sample_rate)):
         return False
+    if not all(r.len for r in pack.regions):
+        return False
     levels = [(r.tune, r.rms_db, r.pre_ms) for r in pack.regions]
     if not all(type(number) in (int, float) and abs(number) < 1e6 for row in levels for number in row):
         return False
@@ -101,7 +103,8 @@ def load_pack(
         raise PianoamtError(f"{show_path(path)}: {claim} ({type(error).__name__} at {error})") from error
     if not _is_sound(pack):
         raise PianoamtError(f"{show_path(path)}: {claim} (it holds impossible values)")
-    if not regions or max(region.start + region.len for region in regions) > len(audio) + 1600:
+    ends = [(region.start, region.start + region.len) for region in regions]
+    if not ends or max(start for start, _ in ends) >= len(audio) or max(end for _, end in ends) > len(audio) + 1600:
         raise PianoamtError(f"{show_path(path)}: its table and its audio do not belong together")
     return pack
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_notes', 'plot_tolerances', 'frame_scores',
-           'score_notes', 'bootstrap_interval', 'find_by_stem', 'read_reference', 'FolderScores', 'score_folders']
+           'score_notes', 'bootstrap_interval', 'find_by_stem', 'check_durations', 'read_reference', 'FolderScores',
+           'score_folders']
 
 # %% ../nbs/13_score.ipynb #c002
 import json
@@ -112,7 +113,8 @@ def plot_tolerances(
     tolerances = np.arange(2, 61, 2)
     lag, _ = onset_lag(reference, estimate, match_notes(reference, estimate))
     aligned = shift_notes(estimate, 0.0 if math.isnan(lag) else -lag)
-    for notes, style, label in ((estimate, "k.-", "as it is"), (aligned, "k.:", f"aligned ({1000 * lag:+.1f} ms)")):
+    curves = [(estimate, "k.-", "as it is"), (aligned, "k.:", f"aligned ({1000 * lag:+.1f} ms)")]
+    for notes, style, label in curves[: 1 if math.isnan(lag) else 2]:
         matches = [len(match_notes(reference, notes, tolerance / 1000)) for tolerance in tolerances]
         scores = [f_measure(count, len(reference), len(notes))[2] for count in matches]
         axes.plot(tolerances, scores, style, ms=4, lw=1, label=label)
@@ -200,23 +202,36 @@ def bootstrap_interval(
 def find_by_stem(
     folder: str | PathLike[str],  # where to look, subfolders included
     suffixes: Iterable[str],  # endings wanted, lower case, the preferred first
+    without: str | PathLike[str] | None = None,  # a folder that is left out where it lies in this one
 ) -> dict[str, Path]:  # path below the folder without its ending → file
     "Find files by their stem; where one has several endings, the earlier in `suffixes` counts."
     root, found = Path(folder), dict[str, Path]()
     if not root.is_dir():
         raise PianoamtError(f"{show_path(folder)}: there is no such folder")
+    inner = Path(without).resolve() if without else root.resolve()
+    lies_inside = root.resolve() in inner.parents
+    files = [path for path in sorted(root.rglob("*")) if not lies_inside or inner not in path.resolve().parents]
     for suffix in suffixes:
-        for path in sorted(root.rglob("*")):
+        for path in files:
             if path.suffix.lower() == suffix and path.is_file() and not path.name.startswith("."):
                 found.setdefault(path.relative_to(root).with_suffix("").as_posix(), path)
     return dict(sorted(found.items()))
 
 # %% ../nbs/13_score.ipynb #c045
+def check_durations(
+    durations: str,  # "key" or "pedal"
+) -> None:
+    "Raise `PianoamtError` for a convention that there is not."
+    if durations not in ("key", "pedal"):
+        raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
+
+
 def read_reference(
     path: Path,  # a .tsv or MIDI file
     durations: str,  # "key" or "pedal"
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`
     "Read a file's notes with the durations of a convention."
+    check_durations(durations)
     if path.suffix.lower() == ".tsv":
         return read_tsv(path)
     performance = read_midi(path)
@@ -343,8 +358,8 @@ def _paired_files(
 ) -> tuple[dict[str, Path], dict[str, Path]]:  # references and estimates by stem, at least one stem in both
     "Find what can be scored; raises `PianoamtError` where there is nothing."
     midi = (".mid", ".midi")
-    references = find_by_stem(reference_dir, (*midi, ".tsv"))
-    estimates = find_by_stem(estimate_dir, midi)
+    references = find_by_stem(reference_dir, (*midi, ".tsv"), estimate_dir)
+    estimates = find_by_stem(estimate_dir, midi, reference_dir)
     if not references:
         raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files")
     if not references.keys() & estimates.keys():
@@ -358,8 +373,7 @@ def score_folders(
     durations: str = "pedal",  # "pedal": notes last until the damper falls; "key": until the key comes up
 ) -> FolderScores:  # print it with rich, or `.to_json(path)`
     "Score every transcription in a folder that has a reference of the same stem."
-    if durations not in ("key", "pedal"):
-        raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
+    check_durations(durations)
     references, estimates = _paired_files(reference_dir, estimate_dir)
     pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
     for stem in (stem for stem in references if stem in estimates):

@@ -312,6 +312,8 @@ def load_dataset(
             raise PianoamtError(f"{show_path(folder / 'midi' / name)}.npz: no performance for training in it")
     rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
     recordings = in_threads(read_recording, [path for name in config.recordings for path in allowed(f"{name}/*.tsv")])
+    if config.recordings and not recordings:
+        raise PianoamtError(f"{show_path(folder)}: no recording that is not held out")
     if not recordings:
         return SegmentDataset([rendered], [1.0], frames, seed)
     shares = [config.rendered_share, 1 - config.rendered_share]

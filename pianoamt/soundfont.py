@@ -177,7 +177,8 @@ def _zone(
     in_rom = kind & 0x8000  # of a sound card of the nineties
     if keys[0] > keys[1] or velocities[0] > velocities[1] or first >= last or in_rom:
         return None
-    root = inner.get(_ROOT, root)
+    own = inner.get(_ROOT, 0xFFFF)  # which means: the sample's
+    root = own if own < 128 else root
     shaded = any(m[0] & 0xFF == _VELOCITY and m[1] != _LOUDNESS and m[2] for m in modulators)
     return Zone(keys, velocities, root if root < 128 else 60, shaded)
 

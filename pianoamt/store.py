@@ -669,11 +669,11 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         self.segments, self.epoch, self.rank, self.processes = segments, epoch, rank, processes
 
     def __len__(self) -> int:
-        "Segments of this process in an epoch."
-        return len(range(self.rank, self.segments, self.processes))
+        "Segments of this process in an epoch, as many as of any other."
+        return self.segments // self.processes
 
     def __iter__(self) -> Iterator[int]:
         "The numbers of the next epoch."
         begin = self.epoch * self.segments
         self.epoch += 1
-        return iter(range(begin + self.rank, begin + self.segments, self.processes))
+        return iter(range(begin + self.rank, begin + len(self) * self.processes, self.processes))

@@ -117,13 +117,12 @@ def pedal_roll(
     pedal: npt.NDArray,  # CC64 events, PEDAL_DTYPE
     start: float,  # seconds at the first frame
     frames: int,  # how many frames
-    threshold: int = 64,  # CC64 values from here on hold the strings
 ) -> npt.NDArray[np.float32]:  # 1 while the pedal is down, shape (frames,)
     "The state of the sustain pedal at the centre of every frame."
     centres = start + np.arange(frames) / FRAMES_PER_SECOND
     latest = np.searchsorted(pedal["time"], centres, side="right") - 1
     values = np.concatenate([pedal["value"], [0]])  # index -1, before any event, reads the 0 at the end
-    return (values[latest] >= threshold).astype(np.float32)
+    return (values[latest] >= 64).astype(np.float32)
 
 # %% ../nbs/04_targets.ipynb #c020
 def set_velocities(

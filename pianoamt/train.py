@@ -10,9 +10,9 @@ __all__ = ['AT_LEAST_ONE', 'PRECISIONS', 'BESIDE', 'MAY_CHANGE', 'CHECKPOINT', '
            'check_recipe', 'check_together', 'resume_run', 'segment_numbers', 'load_batches', 'compute_features',
            'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step',
            'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory', 'is_out_of_memory',
-           'explain_out_of_memory', 'read_log', 'TrainingLog', 'plot_log', 'open_board', 'Journal', 'Progress', 'Pace',
-           'best_row', 'has_stalled', 'shorten_plan', 'keep_best', 'Judge', 'note_step', 'run_steps', 'close_run',
-           'Trainer', 'open_store', 'recipe_model', 'read_recipe']
+           'explain_out_of_memory', 'read_log', 'rounded', 'TrainingLog', 'plot_log', 'open_board', 'Journal',
+           'Progress', 'Pace', 'best_row', 'has_stalled', 'shorten_plan', 'keep_best', 'Judge', 'note_step',
+           'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
@@ -374,7 +374,8 @@ def check_recipe(
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run")
     usual, free = full_recipe(TrainConfig(), DataConfig()), (*MAY_CHANGE, "folder", "store")
     for table in {"train", "data"} & set(begun) & set(recipe):
-        sides = (usual[table] | begun[table], recipe[table])
+        fallback = {name: value for name, value in usual[table].items() if name != "midi_shares"}  # of packs
+        sides = (flatten(fallback) | flatten(begun[table]), flatten(recipe[table]))
         kept = [{name: value for name, value in side.items() if name not in free} for side in sides]
         require_same(folder, "a run", *kept)
 
@@ -702,6 +703,13 @@ def read_log(
         raise PianoamtError(f"{show_path(path)}: not the log of a run ({error})") from None
     return rows
 
+# %% ../nbs/10_train.ipynb #log6
+def rounded(
+    number: float,  # any
+) -> float:  # the same with six digits
+    "A number as a log will hold it."
+    return float(f"{number:.6g}")
+
 # %% ../nbs/10_train.ipynb #c088
 class TrainingLog:
     """A CSV file of rows that begin with the step; a resumed run drops the rows beyond its checkpoint."""
@@ -728,7 +736,7 @@ class TrainingLog:
         row: dict[str, Any],  # `step` first; the columns of a file may grow in number
     ) -> None:
         "Append a row."
-        self.rows.append({name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in row.items()})
+        self.rows.append({name: rounded(v) if isinstance(v, float) else v for name, v in row.items()})
         if not self.path.exists() or set(row) - set(self.names):
             self.names += [name for name in row if name not in self.names]
             self._rewrite()
@@ -951,7 +959,7 @@ class Judge:
         assert self.validate is not None
         self.save()
         scores = broadcast_object_list([self.validate(self.state.average.eval(), self.state.decoder)])[0]
-        self.rows.append({"step": self.state.step, **scores})
+        self.rows.append({"step": self.state.step, **{name: rounded(score) for name, score in scores.items()}})
         keep_best(self.state, self.folder, self.rows)
         self.state.plan = shorten_plan(self.state.config, self.rows)
         return self.rows[-1]
@@ -1080,7 +1088,10 @@ def recipe_model(
         place = show_path(start_from)
         raise WeightsError(f"{place}: no such weights to start from; train the recipe that makes them first")
     base = load_weights(start_from)[0].config if start_from else ModelConfig()
-    return config_from_dict(asdict(base) | (table or {}))
+    table = dict(table or {})
+    if isinstance(table.get("hcqt"), dict):
+        table["hcqt"] = asdict(base.hcqt) | table["hcqt"]
+    return config_from_dict(asdict(base) | table)
 
 # %% ../nbs/10_train.ipynb #c131
 def read_recipe(

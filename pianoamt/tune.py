@@ -468,6 +468,8 @@ def plot_history(
     ax: "Axes | None" = None,  # where to draw; None makes a figure
 ) -> "Axes":  # number of the trial along x, its value along y
     "Draw complete trials as dots, dropped ones as crosses where they ended, the best so far as a line."
+    from matplotlib.ticker import MaxNLocator
+
     axes, trials = _new_axes(ax), study.get_trials(deepcopy=False)
     complete = [(trial.number, trial.value) for trial in trials if trial.state.name == "COMPLETE"]
     last = [
@@ -482,6 +484,7 @@ def plot_history(
     best = np.minimum if study.direction.name == "MINIMIZE" else np.maximum
     axes.step(numbers, best.accumulate(values), "0.5", where="post", label="best so far")
     axes.set(xlabel="trial", ylabel=value_name(study))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
     return axes
 

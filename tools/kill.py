@@ -11,6 +11,7 @@ It computes in one thread, for a fork of a process with threads of OpenMP waits 
 
 import argparse
 import contextlib
+import csv
 import ctypes
 import hashlib
 import json
@@ -87,6 +88,9 @@ def describe(path: Path) -> str:
                 *(each.tobytes() for each in numbers.values()),
             ]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+    if path.suffix == ".csv":
+        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        assert len({len(row) for row in rows}) <= 1, f"half-written: {path.name}"
     if path.suffix == ".csv" or path.name in ("report.json", "best.json"):
         return ""
     return hashlib.sha256(path.read_bytes()).hexdigest()

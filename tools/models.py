@@ -20,6 +20,7 @@ import numpy as np
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
 from pianoamt.model import count_parameters, load_weights
 from pianoamt.notes import atomic_path
+from pianoamt.onnx_engine import checksum, load_session
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = str(Path(sys.executable).with_name("pianoamt"))
@@ -69,6 +70,9 @@ def times_real_time(weights, data):
 def measure(name, data):
     """Everything of a row that can be measured; the files of the sets are written on the way."""
     weights = ROOT / "pianoamt" / "weights" / f"{name}.safetensors"
+    model = load_session(weights.with_suffix(".onnx"))  # which is what a processor takes
+    if model.get_modelmeta().custom_metadata_map.get("weights_sha256") != checksum(weights):
+        sys.exit(f"{name}.onnx was made of other weights; make it anew with pianoamt export")
     prefix = "" if name == "default" else f"{name}_"
     tables = {each: score_set(name, each, data, ROOT / "results" / f"{prefix}{each}.json") for each in SETS}
     real, unseen = tables["maps_disklavier_dev"], tables["maps_software_unseen"]

@@ -7,6 +7,7 @@ velocity of the stroke; and for each piece the F1 of onsets within 50 and within
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.hcqt import HCQT, HCQTConfig
-from pianoamt.notes import LOWEST_PITCH, atomic_path
+from pianoamt.notes import LOWEST_PITCH, atomic_path, read_midi, write_midi
 from pianoamt.score import f_measure, match_notes, read_reference
 from pianoamt.transcription import Transcriber
 
@@ -50,7 +51,8 @@ def by_velocity(rows):
         inside = table[(table[:, 0] >= low) & (table[:, 0] < high)]
         if min(np.isfinite(inside[:, 1]).sum(), np.isfinite(inside[:, 2]).sum()) >= 20:
             rise, late = (1000 * np.nanpercentile(inside[:, column], [25, 50, 75]) for column in (1, 2))
-            counts = {"strokes": len(inside), "rises_found": int(np.isfinite(inside[:, 1]).sum())}
+            counts = {"median_velocity": float(np.median(inside[:, 0])), "strokes": len(inside)}
+            counts |= {"rises_found": int(np.isfinite(inside[:, 1]).sum())}
             found = {"rise_ms": rise.round(1).tolist(), "late_ms": late.round(1).tolist()}
             bands[f"{low}-{high - 1}"] = counts | found
     return bands
@@ -63,7 +65,10 @@ def study(recordings, transcriber):
         audio = read_audio(path)
         table = path.with_suffix(".mid") if path.with_suffix(".mid").exists() else path.with_suffix(".tsv")
         truth = read_reference(table, "key")
-        notes = transcriber.transcribe(audio, durations="key").notes
+        transcription = transcriber.transcribe(audio, durations="key")
+        with tempfile.TemporaryDirectory() as folder:  # as they are written, in whole ticks
+            write_midi(Path(folder) / "notes.mid", transcription.notes, transcription.pedal)
+            notes = read_midi(Path(folder) / "notes.mid").notes
         late = np.full(len(truth), np.nan)
         pairs = match_notes(truth, notes, onset_tolerance=0.12)
         late[pairs[:, 0]] = notes["onset"][pairs[:, 1]] - truth["onset"][pairs[:, 0]]
