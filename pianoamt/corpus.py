@@ -386,7 +386,8 @@ def _missing_bytes(
     with open(path, "rb") as file:
         start = file.read(8)
     promised = int.from_bytes(start[4:8], "little") + 8
-    return max(0, promised - path.stat().st_size) if start[:4] == b"RIFF" and promised < 2**32 else 0
+    missing = promised - path.stat().st_size if start[:4] == b"RIFF" and promised < 2**32 else 0
+    return missing if missing > 1 else 0  # a byte that only pads the end is often left out
 
 # %% ../nbs/02_corpus.ipynb #c043
 def _write_checked(
@@ -1263,9 +1264,9 @@ def _check_audio(
     except (PianoamtError, OSError) as error:
         return [Problem(piece.id, "unreadable audio", one_line(error, path))], float("nan"), ""
     seconds = length / info.sample_rate if length else info.seconds
-    problems = [Problem(piece.id, "truncated audio", f"{show_path(path)}: {missing:,} bytes are missing")] * (
-        missing > 1
-    )
+    problems = []
+    if missing:
+        problems += [Problem(piece.id, "truncated audio", f"{show_path(path)}: {missing:,} bytes are missing")]
     if piece.seconds and abs(seconds - piece.seconds) > 0.1 + 0.001 * piece.seconds:
         text = f"{show_path(path)}: lasts {seconds:.2f} s instead of {piece.seconds:.2f} s"
         problems.append(Problem(piece.id, "length mismatch", text))

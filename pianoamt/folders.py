@@ -260,13 +260,13 @@ def choose_names(
     taken: Iterable[str] = (),  # names that are not to be had
 ) -> dict[Path, str | Path]:  # the name of each, or the recording that has the last one on its ladder already
     "Give recordings names that do not meet."
-    rungs = dict.fromkeys(ladders, 0)
+    rungs, reserved = dict.fromkeys(ladders, 0), {same_name(name) for name in taken}
     climbing = True
     while climbing:
         groups: dict[str, list[Path]] = defaultdict(list)
         for path, rung in rungs.items():
             groups[same_name(ladders[path][rung])].append(path)
-        meeting = [group for name, group in groups.items() if len(group) > 1 or name in taken]
+        meeting = [group for name, group in groups.items() if len(group) > 1 or name in reserved]
         climbing_paths = [path for group in meeting for path in group if rungs[path] + 1 < len(ladders[path])]
         for path in climbing_paths:
             rungs[path] += 1
@@ -454,7 +454,7 @@ def plan_run(
     run.earlier = [row for row in read_report(run.out) if row["audio"] not in recordings]
     reserved += [_strip(name) for row in run.earlier if os.path.exists(row["audio"]) for name in row["outputs"]]
     originals = {os.path.realpath(path) for path in ladders}
-    for index, (path, name) in enumerate(choose_names(ladders, [same_name(name) for name in reserved]).items()):
+    for index, (path, name) in enumerate(choose_names(ladders, reserved).items()):
         if isinstance(name, Path):
             error = f"{show_path(path)}: its results would be called like those of {show_path(name)}; rename one"
             outcome: FileTask | FileResult = _refuse(path, PianoamtError(error))
