@@ -33,6 +33,7 @@ from torch import Tensor
 from .audio import read_audio
 from .augment import Augmentation
 from .corpus import open_corpus
+from .journal import BESIDE, require_same
 from .loss import transcription_loss
 from .model import InstanceNorm
 from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
@@ -45,20 +46,17 @@ from pianoamt.segments import (
     load_dataset,
     to_int16,
 )
-from .store import StoreDataset
-from pianoamt.train import (
-    BESIDE,
+from pianoamt.step import (
     TrainConfig,
     TrainingState,
     compute_features,
     is_out_of_memory,
     load_batches,
-    open_store,
-    read_recipe,
-    require_same,
     settle_step,
     train_step,
 )
+from .store import StoreDataset
+from .train import open_store, read_recipe
 
 # %% ../nbs/11_tune.ipynb #types
 if TYPE_CHECKING:

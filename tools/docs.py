@@ -35,6 +35,7 @@ from sphinx.cmd.build import build_main
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "_docs"
 THEME = Path(__file__).resolve().parent / "docs_theme"
+COMMANDS = ("pianoamt.terminal", "pianoamt.cli")  # whose commands are called like what they do
 
 
 class DocsError(Exception):
@@ -392,7 +393,7 @@ def ambiguous() -> list[str]:
     """Public names that mean different things in two modules; commands are called like what they do."""
     places: dict[str, list[str]] = {}
     for module in modules():
-        for name in importlib.import_module(module).__all__ if module != "pianoamt.cli" else ():
+        for name in importlib.import_module(module).__all__ if module not in COMMANDS else ():
             places.setdefault(name, []).append(module)
     return [f"{name} is defined in {' and '.join(found)}" for name, found in places.items() if len(found) > 1]
 

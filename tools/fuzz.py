@@ -517,7 +517,7 @@ def recipe(path: Path, draw: Draw) -> str:
 @functools.cache
 def training_state():
     """A run of the smallest network, to be resumed from hostile checkpoints."""
-    from pianoamt.train import TrainConfig, TrainingState
+    from pianoamt.step import TrainConfig, TrainingState
 
     return TrainingState(TrainConfig(model=small_config(), precision="no"), cpu=True)
 
@@ -527,7 +527,7 @@ def checkpoint_bytes() -> bytes:
     """A whole checkpoint of it."""
     from safetensors.torch import save
 
-    from pianoamt.train import pack_state
+    from pianoamt.journal import pack_state
 
     return save(pack_state(training_state()))
 
@@ -822,7 +822,7 @@ def cook(path: Path) -> str:
 
 def resume(path: Path) -> str:
     """Take up a run."""
-    from pianoamt.train import resume_run
+    from pianoamt.journal import resume_run
 
     real = training_state()
     state = SimpleNamespace(**vars(real), modules=real.modules, segments_a_step=real.segments_a_step)
@@ -832,7 +832,7 @@ def resume(path: Path) -> str:
 
 def follow(path: Path) -> str:
     """Read a log."""
-    from pianoamt.train import read_log
+    from pianoamt.journal import read_log
 
     return f"{len(read_log(path))} rows"
 
