@@ -408,7 +408,7 @@ def tune(
     data: DataFolder = None,  # instead of the folder that the recipe names
     held_out: HeldOutFolder = None,  # instead of other segments of the material
     cpu: CpuOption = False,  # stay off the GPU
-) -> int:  # exit code: 1 if no trial was complete
+) -> int:  # exit code: 2 if no trial was complete
     "Search learning rate and LSTM size in short runs. STUDY/best.json is what `train` takes."
     from pianoamt.notes import show_path
     from pianoamt.tune import SearchSpace, best_trial, tune_recipe
@@ -419,7 +419,7 @@ def tune(
     done = tune_recipe(recipe, study, n_trials, space, place, held_out, cpu, report=typer.echo)
     if not best_trial(done):
         typer.echo(f"pianoamt: {show_path(study)}: no trial was completed; try lower learning rates", err=True)
-        return 1
+        return exit_code(0, n_trials)
     say_next("pianoamt", "train", study / "best.json", "RUN", *(["--data", data] if data else []))
     return 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .notes import LOWEST_PITCH, PianoamtError, make_notes, make_pedal
+from .notes import LOWEST_PITCH, PianoamtError, check_durations, make_notes, make_pedal
 from .targets import FRAMES_PER_SECOND, KEYS, Rolls, silent_rolls
 
 # %% ../nbs/12_decode.ipynb #c013
@@ -403,8 +403,7 @@ class _Hearing:
         config: DecoderConfig | None = None,  # thresholds; the defaults if not given
         durations: str = "key",  # "key": until the finger lets go; "pedal": until the string is damped
     ) -> None:
-        if durations not in ("key", "pedal"):
-            raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
+        check_durations(durations)
         self.config, self.durations, self._has_release = config or DecoderConfig(), durations, durations == "key"
         self._ahead = 1 + math.ceil(1 + _min_ticks(self.config) / _TICKS)  # frames that decide about an onset
         self._restart()

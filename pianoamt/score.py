@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_notes', 'plot_tolerances', 'frame_scores',
-           'score_notes', 'bootstrap_interval', 'find_by_stem', 'check_durations', 'read_reference', 'FolderScores',
-           'score_folders']
+           'score_notes', 'bootstrap_interval', 'find_by_stem', 'read_reference', 'FolderScores', 'score_folders']
 
 # %% ../nbs/13_score.ipynb #c002
 import json
@@ -19,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .notes import PianoamtError, atomic_path, cut_overlaps, extend_by_pedal, read_midi, read_tsv, show_path
+from pianoamt.notes import (
+    PianoamtError,
+    atomic_path,
+    check_durations,
+    cut_overlaps,
+    extend_by_pedal,
+    read_midi,
+    read_tsv,
+    show_path,
+)
 from .targets import FRAMES_PER_SECOND, KEYS, LOWEST_PITCH
 
 if TYPE_CHECKING:
@@ -218,14 +226,6 @@ def find_by_stem(
     return dict(sorted(found.items()))
 
 # %% ../nbs/13_score.ipynb #c045
-def check_durations(
-    durations: str,  # "key" or "pedal"
-) -> None:
-    "Raise `PianoamtError` for a convention that there is not."
-    if durations not in ("key", "pedal"):
-        raise PianoamtError(f'durations is {durations!r}: expected "key" or "pedal"')
-
-
 def read_reference(
     path: Path,  # a .tsv or MIDI file
     durations: str,  # "key" or "pedal"

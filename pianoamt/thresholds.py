@@ -24,7 +24,7 @@ from .audio import read_blocks
 from .corpus import Corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, find_weights
-from .notes import PianoamtError, atomic_path, show_path
+from .notes import PianoamtError, atomic_path, check_durations, show_path
 from .retune import at_recording_time, retune, speed_for
 from .score import f_measure, match_notes, match_velocities, read_reference
 from .targets import Rolls, join_rolls, split_rolls
@@ -226,8 +226,7 @@ def tune_decoder(
 ) -> "Study":  # finished; the weights with the best thresholds are in tuned.safetensors
     "Search the decoder's thresholds on development pieces."
     optuna, folder, weights = import_optuna(), Path(folder), find_weights(weights)
-    if durations not in CONVENTIONS:
-        raise PianoamtError(f"durations is {durations!r}; choose one of {', '.join(CONVENTIONS)}")
+    check_durations(durations, CONVENTIONS)
     engine, pairs = TorchEngine(weights, device), pair_recordings(recordings)
     name, start = digest(weights.read_bytes()), saved_decoder(engine.info, weights)
     marks = {stem: digest(reference.read_bytes()) for stem, (_, reference) in pairs.items()}

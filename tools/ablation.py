@@ -4,8 +4,8 @@ A tiny network learns from plain rendered sound: performances as they are, piano
 From its weights several short runs go on, each with one variation added, one with none, one with all, and each as often
 as there are seeds: what differs between two seeds of one arm is chance. Each is scored on the real recordings of
 DATA/maps_disklavier_dev, at the onset threshold that suits it best, since networks that have heard little are sure of
-little; and once more on the same recordings, spoilt by another room, noise, an equaliser and lossy codecs. What is done
-is kept: a second call goes on where the first one stopped.
+little; and once more on the same recordings, spoilt by another room (one of training's), noise, an equaliser, lossy
+codecs and a level drawn anew. What is done is kept: a second call goes on where the first one stopped.
 """
 
 import argparse
