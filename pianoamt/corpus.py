@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'MIDI_SUFFIXES', 'DISK_FULL', 'Report', 'PACK_ARRAYS', 'LAYOUTS', 'dataset_files', 'same_name',
            'plan_renames', 'RenameResult', 'rename', 'count_cores', 'choose_jobs', 'in_threads', 'run_jobs',
-           'Resampling', 'resample_file', 'plot_spectrogram', 'sole_worker', 'ResampleResult', 'work_through',
-           'one_line', 'resample', 'Piece', 'MidiPack', 'load_midi_pack', 'pack_performances', 'save_midi_pack',
-           'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus', 'pack_corpus', 'plot_splits',
-           'Problem', 'compare_lengths', 'CheckResult', 'check']
+           'same_length', 'Resampling', 'resample_file', 'plot_spectrogram', 'sole_worker', 'ResampleResult',
+           'work_through', 'one_line', 'resample', 'Piece', 'MidiPack', 'load_midi_pack', 'pack_performances',
+           'save_midi_pack', 'split_by_hash', 'PieceTable', 'Corpus', 'find_layout', 'open_corpus', 'pack_corpus',
+           'plot_splits', 'Problem', 'compare_lengths', 'CheckResult', 'check']
 
 # %% ../nbs/02_corpus.ipynb #c002
 import contextlib
@@ -39,7 +39,15 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from .audio import SAMPLE_RATE, AudioError, audio_info, native_name, read_blocks, try_disk
+from pianoamt.audio import (
+    SAMPLE_RATE,
+    AudioError,
+    audio_info,
+    describe_cut,
+    native_name,
+    read_blocks,
+    try_disk,
+)
 from pianoamt.notes import (
     NOTE_DTYPE,
     PEDAL_DTYPE,
@@ -76,8 +84,12 @@ def dataset_files(
 
     if not Path(folder).is_dir():
         raise PianoamtError(f"{show_path(folder)}: there is no such folder")
-    found = []
-    for place, folders, names in os.walk(folder, onerror=refuse):
+    found, visited = [], set[str]()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # a link that leads back, or a second one to the same folder
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         wanted = (name for name in names if name[0] != "." and Path(name).suffix.lower() in suffixes)
         found += [Path(place, name) for name in sorted(wanted)]
@@ -378,16 +390,13 @@ def _read_16_bit(
             samples, check = samples + len(block), zlib.crc32(block.astype("<i2").tobytes(), check)
     return samples, check
 
-# %% ../nbs/02_corpus.ipynb #mb1
-def _missing_bytes(
-    path: Path,  # a sound file
-) -> int:  # bytes that a WAV file's header promises and the file does not have
-    "Tell how much of a WAV file is missing; 0 for other kinds."
-    with open(path, "rb") as file:
-        start = file.read(8)
-    promised = int.from_bytes(start[4:8], "little") + 8
-    missing = promised - path.stat().st_size if start[:4] == b"RIFF" and promised < 2**32 else 0
-    return missing if missing > 1 else 0  # a byte that only pads the end is often left out
+# %% ../nbs/02_corpus.ipynb #sl1
+def same_length(
+    seconds: float,  # one length
+    others: float,  # the other
+) -> bool:  # whether they differ by no more than encoders add and take away
+    "Compare two lengths of a recording."
+    return abs(seconds - others) <= 0.1 + 0.001 * others
 
 # %% ../nbs/02_corpus.ipynb #c043
 def _write_checked(
@@ -398,8 +407,8 @@ def _write_checked(
 ) -> float:  # seconds written
     "Write, read back, compare; OSError where the disk is to blame."
     written, found = (0, 0), (0, 1)
-    if missing := _missing_bytes(source):
-        raise AudioError(f"{show_path(source)}: is cut off, {missing:,} bytes are missing; it is left as it is")
+    if cut := describe_cut(source):
+        raise AudioError(f"{show_path(source)}: is cut off, {cut}; it is left as it is")
     try:
         written = _write_16_bit(path, kind, read_blocks(source), tags)
         found = _read_16_bit(path)
@@ -411,7 +420,11 @@ def _write_checked(
     if written != found:
         try_disk(path)
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
-    return written[0] / SAMPLE_RATE
+    seconds, stated = written[0] / SAMPLE_RATE, audio_info(source).seconds
+    if not same_length(seconds, stated) and seconds < stated:
+        how = f"of {stated:.2f} s only {seconds:.2f} s can be decoded"
+        raise AudioError(f"{show_path(source)}: {how}; it is left as it is")
+    return seconds
 
 # %% ../nbs/02_corpus.ipynb #c045
 def _new_name(
@@ -1260,16 +1273,17 @@ def _check_audio(
         for block in () if quick else read_blocks(path, sample_rate=info.sample_rate):
             length += len(block)
             digest.update(block.tobytes())
-        missing = _missing_bytes(path)
+        cut = describe_cut(path)
     except (PianoamtError, OSError) as error:
         return [Problem(piece.id, "unreadable audio", one_line(error, path))], float("nan"), ""
     seconds = length / info.sample_rate if length else info.seconds
     problems = []
-    if missing:
-        problems += [Problem(piece.id, "truncated audio", f"{show_path(path)}: {missing:,} bytes are missing")]
-    if piece.seconds and abs(seconds - piece.seconds) > 0.1 + 0.001 * piece.seconds:
-        text = f"{show_path(path)}: lasts {seconds:.2f} s instead of {piece.seconds:.2f} s"
-        problems.append(Problem(piece.id, "length mismatch", text))
+    if cut:
+        problems += [Problem(piece.id, "truncated audio", f"{show_path(path)}: {cut}")]
+    for stated in {piece.seconds or seconds, info.seconds}:
+        if not same_length(seconds, stated):
+            text = f"{show_path(path)}: lasts {seconds:.2f} s instead of {stated:.2f} s"
+            problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
 
 # %% ../nbs/02_corpus.ipynb #c121

@@ -414,6 +414,8 @@ def _read_track(
                 break
     else:
         at = max(at, size)
+        if data.endswith(bytes(4)):  # what a disk leaves of a file after a power cut; no piano plays four zeros
+            raise IndexError("the track ends in zeros")
     if at > len(data):
         raise IndexError("the track breaks off")
     return np.frombuffer(events, dtype=np.int64).reshape(-1, 4), tempos, tick
@@ -490,7 +492,7 @@ def read_midi_events(
     begin = data.find(b"MThd", 0, 64)  # some files are wrapped in a RIFF header
     if begin < 0 or len(data) < begin + 14:
         raise PianoamtError("not a MIDI file")
-    division = int.from_bytes(data[begin + 12 : begin + 14], "big")
+    tracks, division = (int.from_bytes(data[begin + at : begin + at + 2], "big") for at in (10, 12))
     rows, tempos, last = [np.zeros((0, 5), dtype=np.int64)], [], 0
     for name, content, size in _chunks(data, begin):
         if name == b"MTrk" and len(rows) <= _MOST_TRACKS:
@@ -500,6 +502,8 @@ def read_midi_events(
             last = max(last, tick)
     if len(rows) == 1:
         raise PianoamtError("a MIDI file without tracks")
+    if len(rows) <= tracks:
+        raise IndexError("fewer tracks than the header says")
     table = np.concatenate(rows)
     table = table[np.argsort(table[:, 0], kind="stable")]
     seconds = _tick_seconds(np.append(table[:, 0], last), tempos, division)
@@ -606,15 +610,27 @@ def write_midi(
         temp.write_bytes(content)
 
 # %% ../nbs/00_notes.ipynb #c101
+def _is_number(
+    word: str,  # of a text
+) -> bool:  # whether it says a number
+    "Tell a number from a heading."
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def read_tsv(
-    path: str | os.PathLike[str],  # a text file: one header line, then onset s, offset s, MIDI pitch, velocity
+    path: str | os.PathLike[str],  # a text file: onset s, offset s, MIDI pitch, velocity; perhaps a header line first
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
     "Read a table of notes as text: onset, offset, pitch, velocity."
     file = check_file(path)
     try:
         with open(file, encoding="utf-8") as lines:
-            next(lines, "")
             rows = [line.split() for line in lines if line.strip()]
+        if rows and not _is_number(rows[0][0]):
+            rows = rows[1:]  # the header line
         if any(len(row) != 4 for row in rows):
             raise ValueError("too few or too many numbers")
         notes = make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)

@@ -9,7 +9,8 @@ __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_n
 # %% ../nbs/13_score.ipynb #c002
 import json
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .corpus import same_name
 from pianoamt.notes import (
+    SHORTEST_NOTE,
     PianoamtError,
     atomic_path,
     check_durations,
@@ -45,11 +48,14 @@ def match_notes(
     from mir_eval import transcription, util
 
     pairs = [np.zeros((0, 2), dtype=np.intp)]
+    begin = min(notes["onset"].min(initial=0.0) for notes in (reference, estimate))  # mir_eval takes no negative times
     for pitch in np.intersect1d(reference["pitch"], estimate["pitch"]):
         rows = [np.flatnonzero(notes["pitch"] == pitch) for notes in (reference, estimate)]
         sides = []
         for notes, here in zip((reference, estimate), rows, strict=True):
-            intervals = np.stack([notes["onset"][here], notes["offset"][here]], axis=1)
+            onsets = notes["onset"][here] - begin
+            offsets = np.maximum(notes["offset"][here] - begin, onsets + SHORTEST_NOTE)  # nor notes of no length
+            intervals = np.stack([onsets, offsets], axis=1)
             sides += [intervals, np.full(len(here), util.midi_to_hz(pitch))]
         matched = transcription.match_notes(*sides, onset_tolerance=onset_tolerance, offset_ratio=offset_ratio)
         found = np.array(matched, dtype=np.intp).reshape(-1, 2)
@@ -351,6 +357,16 @@ class FolderScores(_Scores):
         "The table that rich prints."
         return _score_table(self)
 
+# %% ../nbs/13_score.ipynb #al1
+def _alone(
+    stems: Collection[str],  # of one folder
+    others: Collection[str],  # of the other
+) -> dict[str, str]:  # stems without their like in the other folder, by what is the same in all spellings
+    "Find names that may only be spelt in another way; those that two files share are left out."
+    left = [stem for stem in stems if stem not in others]
+    count = Counter(map(same_name, left))
+    return {same_name(stem): stem for stem in left if count[same_name(stem)] == 1}
+
 # %% ../nbs/13_score.ipynb #c052
 def _paired_files(
     reference_dir: str | PathLike[str],  # folder of .mid or .tsv files
@@ -360,6 +376,9 @@ def _paired_files(
     midi = (".mid", ".midi")
     references = find_by_stem(reference_dir, (*midi, ".tsv"), estimate_dir)
     estimates = find_by_stem(estimate_dir, midi, reference_dir)
+    left, right = _alone(references, estimates), _alone(estimates, references)
+    for same in left.keys() & right.keys():
+        estimates[left[same]] = estimates.pop(right[same])
     if not references:
         raise PianoamtError(f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files")
     if not references.keys() & estimates.keys():

@@ -207,6 +207,7 @@ class StoredPiece:
     sources: tuple[int, ...]  # size and time stamp of recording and notes
     bins: StoredFile  # the spectrogram
     entries: StoredFile  # the targets
+    origin: str = ""  # absolute path of the notes, to tell pieces of one name apart
 
     @property
     def frames(self) -> int:
@@ -249,7 +250,7 @@ def _read_line(
     "Rebuild a line of the manifest; ValueError where a value is of the wrong kind."
     files = {name: StoredFile(**line[name]) for name in ("bins", "entries")}
     piece = StoredPiece(**{**line, **files, "sources": tuple(line["sources"])})
-    texts = (piece.id, piece.split, piece.composer, piece.title)
+    texts = (piece.id, piece.split, piece.composer, piece.title, piece.origin)
     numbers = (*vars(piece.bins).values(), *vars(piece.entries).values())
     if not all(isinstance(text, str) for text in texts) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("a piece with impossible values")
@@ -332,7 +333,7 @@ def store_piece(
     bins_file = _write_array(_piece_path(task.folder, piece.id, "bins"), bins)
     entries_file = _write_array(_piece_path(task.folder, piece.id, "entries"), list_entries(heard, len(bins)))
     about = (piece.id, piece.split, piece.composer, piece.title, (len(bins) - 1) / FRAMES_PER_SECOND, piece.has_pedal)
-    return StoredPiece(*about, stamp, bins_file, entries_file)
+    return StoredPiece(*about, stamp, bins_file, entries_file, str(piece.midi.resolve()))
 
 # %% ../nbs/05_store.ipynb #c039
 _FORMS = {"bins": np.dtype("<f2"), "entries": ENTRY_DTYPE}
@@ -423,6 +424,16 @@ def _unchanged(
         return True
     return (piece.has_pedal, stamp) == (stored.has_pedal, stored.sources)
 
+# %% ../nbs/05_store.ipynb #oth2
+def _is_stranger(
+    piece: Piece,  # of the corpus
+    stored: StoredPiece | None,  # the line of its name, if there is one
+) -> bool:  # whether the line belongs to another piece
+    "Tell whether a store holds another piece of this name, from elsewhere."
+    if stored is None or piece.midi is None or not stored.origin or _unchanged(piece, stored):
+        return False
+    return Path(stored.origin) != piece.midi.resolve() and os.path.exists(stored.origin)
+
 # %% ../nbs/05_store.ipynb #c042
 @dataclass
 class PreprocessResult:
@@ -476,18 +487,24 @@ def preprocess(
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> PreprocessResult:  # what was done
     "Put all pieces of a corpus into a store; may be stopped at any moment and run again."
-    store, config = Path(folder), config or HCQTConfig()
-    wanted = [piece for piece in corpus.pieces if piece.split != "excluded"]
-    result = PreprocessResult()
+    store, config, result = Path(folder), config or HCQTConfig(), PreprocessResult()
     with sole_worker(store):
         lines = _open_manifest(store, config)
         damage = _find_damage(store, lines.values(), store_columns(config))
         result.rebuilt = list(damage.values())
-        gone = {*damage, *(piece.id for piece in corpus.pieces if piece.split == "excluded")}
-        lines = {name: line for name, line in lines.items() if name not in gone}
-        for piece in wanted:  # what is learnt from may change without the recording, which may be gone by now
-            if piece.id in lines:
-                lines[piece.id] = replace(lines[piece.id], split=piece.split)
+        lines, wanted = {name: line for name, line in lines.items() if name not in damage}, []
+        for piece in corpus.pieces:
+            if _is_stranger(piece, lines.get(piece.id)):
+                place = show_path(lines[piece.id].origin)
+                result.failures.append(
+                    f"{show_path(piece.id)}: the store has a piece of this name, of {place}; rename one"
+                )
+            elif piece.split == "excluded":
+                lines.pop(piece.id, None)
+            else:
+                wanted.append(piece)
+                if piece.id in lines:  # the split may change without the recording, which may be gone by now
+                    lines[piece.id] = replace(lines[piece.id], split=piece.split)
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))
@@ -521,36 +538,8 @@ def plot_sizes(
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
-# %% ../nbs/05_store.ipynb #c057a
-class _MappedPieces:
-    """The pieces of a store and their files, mapped when they are first needed."""
-
-    def __init__(
-        self,
-        folder: Path,  # of the store
-    ) -> None:
-        self.folder = folder
-        self.config, lines = read_manifest(folder)
-        self.pieces = tuple(lines.values())
-        self._arrays: dict[tuple[int, str], npt.NDArray[Any]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        "Worker processes map files of their own."
-        return {**self.__dict__, "_arrays": {}}
-
-    def array(
-        self,
-        piece: int,  # which one
-        kind: str,  # bins or entries
-    ) -> npt.NDArray[Any]:  # mapped into memory
-        "A file of a piece."
-        if (piece, kind) not in self._arrays:
-            columns = store_columns(self.config)
-            self._arrays[piece, kind] = _load(self.folder, self.pieces[piece], kind, columns)
-        return self._arrays[piece, kind]
-
 # %% ../nbs/05_store.ipynb #c058
-class FeatureStore(_MappedPieces):
+class FeatureStore:
     """Stored features and targets of many pieces."""
 
     def __init__(
@@ -558,7 +547,9 @@ class FeatureStore(_MappedPieces):
         folder: str | os.PathLike[str],  # made by `preprocess`
         thorough: bool = True,  # compare checksums; False looks at sizes and headers only
     ) -> None:
-        super().__init__(Path(folder))
+        self.folder = Path(folder)
+        self.config, lines = read_manifest(self.folder)
+        self.pieces = tuple(lines.values())
         damage = _find_damage(self.folder, self.pieces, store_columns(self.config), thorough)
         if damage:
             first = next(iter(damage.values()))
@@ -571,11 +562,12 @@ class FeatureStore(_MappedPieces):
         frames: int = 640,  # how many; what lies beyond the end is silence
     ) -> tuple[npt.NDArray[np.float16], Rolls]:  # rows, shape (frames, columns), and targets
         "A stretch of a piece."
-        rows = np.array(self.array(piece, "bins")[start : start + frames])
+        bins, entries = (_load(self.folder, self.pieces[piece], kind, store_columns(self.config)) for kind in _FORMS)
+        rows = np.array(bins[start : start + frames])
         if len(rows) < frames:
             silence = (self.config.floor_db + 60) / 20
             rows = np.pad(rows, ((0, frames - len(rows)), (0, 0)), constant_values=silence)
-        return rows, read_entries(self.array(piece, "entries"), start, frames)
+        return rows, read_entries(entries, start, frames)
 
 # %% ../nbs/05_store.ipynb #c061
 def plot_segment(
