@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REPORT_NAME', 'TranscribeOptions', 'FileResult', 'output_paths', 'parse_formats', 'describe_error', 'SetupError',
            'load_transcriber', 'write_transcription', 'is_complete', 'disk_time', 'transcribe_file', 'Found',
-           'find_recordings', 'choose_names', 'weights_checksum', 'FileTask', 'FolderRun', 'read_report', 'plan_run',
-           'describe_run', 'save_report', 'transcribe_files', 'connect', 'run_on_cluster']
+           'find_recordings', 'choose_names', 'weights_checksum', 'FileTask', 'FolderRun', 'report_stamp',
+           'read_report', 'plan_run', 'describe_run', 'save_report', 'transcribe_files', 'connect', 'run_on_cluster']
 
 # %% ../nbs/14b_folders.ipynb #c002
 import contextlib
@@ -63,7 +63,7 @@ class FileResult:
     """What became of one recording."""
 
     audio: Path  # the recording
-    status: str  # done, skipped (it was done before) or failed
+    status: str  # done, skipped (it was done before), failed, or left for another run
     seconds: float | None = None  # of sound; None where that is not known
     wall_seconds: float | None = None  # that the transcription took, without loading the network
     notes: int | None = None  # how many were found; None where that is not known
@@ -340,6 +340,7 @@ class FolderRun:
     tasks: list[FileTask] = field(default_factory=list)  # what there is to do
     results: list[FileResult] = field(default_factory=list)  # what became of it, and what needed no doing
     earlier: list[dict[str, Any]] = field(default_factory=list)  # rows of other recordings, from the report before
+    seen: tuple[int, int] | None = None  # stamp of the report that the plan was made by
     ignored: Counter[str] = field(default_factory=Counter)  # how many of what was not looked at
     wall_seconds: float = 0.0  # that the run has taken
 
@@ -370,12 +371,14 @@ def _look_at(
     task: FileTask,  # of which the length is not known yet
     run: FolderRun,  # the run it belongs to
     inputs: set[str],  # real paths of all recordings of the run
-    skip: bool,  # whether to leave it alone if it is done
+    before: dict[str, Any] | None,  # row of a report that knows its results; None does it in any case
 ) -> FileTask | FileResult:  # what is to be done, or why nothing is
     "Decide what is to be done with one recording."
     outputs = output_paths(task.stem, run.options.formats)
-    if skip and all(is_complete(output) for output in outputs):
-        return FileResult(task.audio, "skipped", outputs=outputs)
+    if before is not None and all(is_complete(output) for output in outputs):
+        seconds, notes = before.get("seconds"), before.get("notes")
+        seconds, notes = seconds if isinstance(seconds, float) else None, notes if isinstance(notes, int) else None
+        return FileResult(task.audio, "skipped", seconds, None, notes, outputs)
     try:
         if inputs & {os.path.realpath(output) for output in outputs}:
             raise PianoamtError(f"{show_path(task.audio)}: its results would replace a recording; use another --out")
@@ -424,17 +427,59 @@ def _find_all(
 REPORT_NAME = "report.json"
 
 
+def report_stamp(
+    out: Path,  # folder of results
+) -> tuple[int, int] | None:  # when its report was written, ns since 1970, and how long it is; None where there is none
+    "What tells whether a report is still the one that was read."
+    try:
+        state = (out / REPORT_NAME).stat()
+        return state.st_mtime_ns, state.st_size
+    except OSError:
+        return None
+
+
 def read_report(
     out: Path,  # folder of results
 ) -> list[dict[str, Any]]:  # rows with `audio`, a path, and `outputs`, names in that folder that are still there
-    "What earlier runs have put into a folder, as far as a report in it tells."
+    "What earlier runs have put, or were about to put, into a folder, as far as a report in it tells."
     try:
         report = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
-        rows = [*report["files"], *report.get("earlier", [])]
+        rows = [*report["files"], *report.get("left", []), *report.get("earlier", [])]
         rows = [row | {"outputs": [name for name in row["outputs"] if (out / name).exists()]} for row in rows]
         return [row for row in rows if isinstance(row["audio"], str) and row["outputs"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []  # none, or another file of that name
+
+# %% ../nbs/14b_folders.ipynb #own4
+def _lasts(
+    path: Path,  # a recording
+    seconds: Any,  # what a report says
+) -> bool:  # whether it is of that length
+    "Tell whether a recording may be the one that a report speaks of."
+    try:
+        return isinstance(seconds, (int, float)) and abs(audio_info(path).seconds - seconds) < 0.1
+    except (PianoamtError, OSError):
+        return False
+
+
+def _owners(
+    ladders: dict[Path, Sequence[str]],  # the names each recording may have
+    rows: Iterable[dict[str, Any]],  # from `read_report`
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:  # rows of these recordings, by their paths; all others
+    "Tell the results of a run's recordings from those of others."
+    places = {os.path.abspath(path) for path in ladders}
+    heirs = {ladder[0]: path for path, ladder in ladders.items()}
+    own: dict[str, dict[str, Any]] = {}
+    others = []
+    for row in rows:
+        heir = heirs.get(_strip(row["outputs"][0]))
+        if row["audio"] in places:
+            own[row["audio"]] = row
+        elif heir and not os.path.exists(row["audio"]) and _lasts(heir, row.get("seconds")):
+            own.setdefault(os.path.abspath(heir), row)
+        else:
+            others.append(row)
+    return own, others
 
 # %% ../nbs/14b_folders.ipynb #c057
 def plan_run(
@@ -450,17 +495,19 @@ def plan_run(
     run = FolderRun(tuple(Path(path) for path in inputs), Path(out), options, weights_checksum(options))
     ladders, named = _find_all(run, recursive)
     reserved = [_strip(REPORT_NAME)] if run.has_report and "json" in run.options.formats else []
-    recordings = {os.path.abspath(path) for path in ladders}
-    run.earlier = [row for row in read_report(run.out) if row["audio"] not in recordings]
-    reserved += [_strip(name) for row in run.earlier if os.path.exists(row["audio"]) for name in row["outputs"]]
+    run.seen = report_stamp(run.out)
+    own, run.earlier = _owners(ladders, read_report(run.out))
+    reserved += [_strip(name) for row in run.earlier for name in row["outputs"]]
     originals = {os.path.realpath(path) for path in ladders}
     for index, (path, name) in enumerate(choose_names(ladders, reserved).items()):
         if isinstance(name, Path):
             error = f"{show_path(path)}: its results would be called like those of {show_path(name)}; rename one"
             outcome: FileTask | FileResult = _refuse(path, PianoamtError(error))
         else:
-            task = FileTask(path, run.out / name, 0.0)
-            outcome = _look_at(task, run, originals, skip=path not in named and not overwrite)
+            row = own.get(os.path.abspath(path), {"outputs": []})
+            is_known = name in {_strip(output) for output in row["outputs"]}
+            before = row if is_known and path not in named and not overwrite else None
+            outcome = _look_at(FileTask(path, run.out / name, 0.0), run, originals, before)
         run.tasks += [outcome] if isinstance(outcome, FileTask) else []
         run.results += [outcome] if isinstance(outcome, FileResult) else []
         if progress:
@@ -483,7 +530,7 @@ def describe_run(
 ) -> dict[str, Any]:  # for JSON; times in seconds
     "Lay a run out for machines."
     options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(run.options).items()}
-    left = [os.path.abspath(task.audio) for task in run.left]
+    left = [FileResult(task.audio, "left", outputs=output_paths(task.stem, run.options.formats)) for task in run.left]
     (done, seconds, notes), (skipped, _, _), (failed, _, _) = map(run.count, ("done", "skipped", "failed"))
     totals: dict[str, float] = {"done": done, "skipped": skipped, "failed": failed, "left": len(left)}
     totals |= {"seconds": seconds, "notes": notes, "wall_seconds": run.wall_seconds}
@@ -498,7 +545,7 @@ def describe_run(
         "ignored": dict(run.ignored),
         "files": [_describe_result(result, run.out) for result in sorted(run.results, key=lambda row: str(row.audio))],
         "earlier": run.earlier,
-        "left": left,
+        "left": [_describe_result(result, run.out) for result in left],
     }
 
 # %% ../nbs/14b_folders.ipynb #j23
@@ -595,6 +642,12 @@ def transcribe_files(
     with contextlib.ExitStack() as stack:
         if run.has_report:
             stack.enter_context(sole_worker(run.out))
+            if report_stamp(run.out) != run.seen:
+                raise PianoamtError(
+                    f"{show_path(run.out)}: another run has worked here meanwhile; give the command again"
+                )
+            if run.tasks:
+                save_report(run)  # says whose the results will be
         outcomes = stack.enter_context(contextlib.closing(_outcomes(run, jobs, cluster, tell)))
         if run.has_report:  # before the outcomes are closed: who presses Ctrl-C may press it twice
             stack.callback(lambda: run.results and save_report(run))
