@@ -147,11 +147,15 @@ def check_recipe(
     begun = read_json(path, "not the recipe of a run")
     if not isinstance(begun, dict) or not all(isinstance(begun.get(name, {}), dict) for name in ("train", "data")):
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run")
-    usual, free = full_recipe(TrainConfig(), DataConfig()), (*MAY_CHANGE, "folder", "store")
+    usual, free = full_recipe(TrainConfig(), DataConfig()), {*MAY_CHANGE, "folder"}
+    if (folder / "validation.csv").exists():
+        free -= {"validate_on", "validate_pieces"}  # scores of other pieces cannot be ranked with these
     for table in {"train", "data"} & set(begun) & set(recipe):
         fallback = {name: value for name, value in usual[table].items() if name != "midi_shares"}  # of packs
         sides = (flatten(fallback) | flatten(begun[table]), flatten(recipe[table]))
         kept = [{name: value for name, value in side.items() if name not in free} for side in sides]
+        for side in kept if table == "data" else []:
+            side["store"] = bool(side["store"])  # wherever it lies
         require_same(folder, "a run", *kept)
 
 # %% ../nbs/09e_journal.ipynb #res2

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .hcqt import HCQTConfig
 from .hdconv import HDConv, harmonic_dilations
 from .notes import PianoamtError, atomic_path, check_file, show_path
+from .targets import check_transform_fits
 
 # %% ../nbs/07_model.ipynb #c005
 def check_network(
@@ -67,7 +68,8 @@ class ModelConfig:
     foldings: int = 0  # of the `lstm_stride` ways to fold, how many are averaged in use; 0 is all
 
     def __post_init__(self) -> None:
-        "Refuse sizes that no network has, and those that the stride does not divide."
+        "Refuse sizes that no network has or the stride does not divide, and a transform that does not fit."
+        check_transform_fits(self.hcqt)
         sizes = {
             name: value
             for name, value in vars(self).items()

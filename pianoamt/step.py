@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['AT_LEAST_ONE', 'PRECISIONS', 'MOST_SKIPS', 'check_fields', 'check_run', 'TrainConfig', 'settle_step',
            'learning_rate_at', 'make_optimizer', 'update_average', 'choose_precision', 'stays_on_cpu',
-           'make_accelerator', 'keep_buffers', 'TrainingState', 'segment_numbers', 'load_batches', 'compute_features',
-           'update_balance', 'find_faulty', 'forward_backward', 'share_statistics', 'move_weights', 'finish_step',
-           'train_step', 'run_silence', 'measure_activations', 'MemoryReport', 'measure_memory', 'is_out_of_memory',
-           'explain_out_of_memory']
+           'make_accelerator', 'keep_buffers', 'TrainingState', 'segment_numbers', 'Told', 'collate', 'fetch',
+           'load_batches', 'compute_features', 'update_balance', 'find_faulty', 'forward_backward', 'share_statistics',
+           'move_weights', 'finish_step', 'train_step', 'run_silence', 'measure_activations', 'MemoryReport',
+           'measure_memory', 'is_out_of_memory', 'explain_out_of_memory']
 
 # %% ../nbs/09d_step.ipynb #s002
 import contextlib
@@ -245,23 +245,67 @@ def segment_numbers(
     step: int,  # the next step
     processes: int = 1,  # how many share the run
     rank: int = 0,  # which of them asks
-) -> list[list[int]]:  # the segments of every forward pass from here to the end
+) -> Iterator[list[int]]:  # the segments of every forward pass from here to the end
     "Numbers of the segments that one process computes."
     size = config.batch_size * processes
-    passes = range(step * config.accumulate, config.steps * config.accumulate)
-    return [[number * size + rank + processes * item for item in range(config.batch_size)] for number in passes]
+    for number in range(step * config.accumulate, config.steps * config.accumulate):
+        yield [number * size + rank + processes * item for item in range(config.batch_size)]
+
+# %% ../nbs/09d_step.ipynb #lb1a
+class Told(Segments):
+    """Numbered segments, or what is wrong with them."""
+
+    def __init__(
+        self,
+        dataset: Segments,  # numbered segments
+    ) -> None:
+        self.dataset = dataset
+
+    def __getitem__(
+        self,
+        number: int,  # of the segment
+    ) -> Any:  # its tensors by their names, or a `PianoamtError`
+        "Draw a segment."
+        try:
+            return self.dataset[number]
+        except PianoamtError as error:
+            return error
+
+
+def collate(
+    segments: Sequence[Any],  # of a batch, from `Told`
+) -> Any:  # tensors by their names, or the first `PianoamtError`
+    "Make a batch of segments."
+    errors = [segment for segment in segments if isinstance(segment, PianoamtError)]
+    return errors[0] if errors else torch.utils.data.default_collate(list(segments))
+
+# %% ../nbs/09d_step.ipynb #lb1d
+def fetch(
+    batches: Iterator[Any],  # of a `DataLoader` with `collate`
+) -> dict[str, Tensor] | None:  # the next batch; None at the end
+    "Take a batch; raises `PianoamtError` for what is wrong with it, or with the process that makes it."
+    try:
+        batch = next(batches, None)
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
+            raise
+        raise PianoamtError("a process that prepares segments died; for want of memory? lower workers") from error
+    if isinstance(batch, PianoamtError):
+        raise batch
+    return batch
 
 # %% ../nbs/09d_step.ipynb #lb2
 def load_batches(
     dataset: Segments,  # numbered segments
     state: TrainingState,  # the run
 ) -> Iterator[dict[str, Tensor]]:  # batches on the device, from the current step on
-    "Draw the segments of this process, `config.workers` of them at a time."
+    "Draw the segments of this process, `config.workers` of them at a time; raises `PianoamtError` where that fails."
     accelerator, config = state.accelerator, state.config
-    numbers = segment_numbers(config, state.step, accelerator.num_processes, accelerator.process_index)
+    numbers: Any = segment_numbers(config, state.step, accelerator.num_processes, accelerator.process_index)
     on_gpu = accelerator.device.type == "cuda"  # which takes from pinned memory while it computes
-    loader = torch.utils.data.DataLoader(dataset, batch_sampler=numbers, num_workers=config.workers, pin_memory=on_gpu)
-    for batch in loader:
+    how = {"batch_sampler": numbers, "num_workers": config.workers, "collate_fn": collate, "pin_memory": on_gpu}
+    batches = iter(torch.utils.data.DataLoader(Told(dataset), **how))
+    while (batch := fetch(batches)) is not None:
         yield {name: tensor.to(accelerator.device, non_blocking=on_gpu) for name, tensor in batch.items()}
 
 # %% ../nbs/09d_step.ipynb #c056

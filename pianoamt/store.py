@@ -30,17 +30,16 @@ from torch import Tensor
 from .audio import read_blocks
 from .corpus import Corpus, Piece, Report, choose_jobs, in_threads, one_line, sole_worker, work_through
 from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics, torch_threads
-from .notes import LOWEST_PITCH, Performance, PianoamtError, atomic_path, read_json, show_path
+from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
 from .retune import at_recording_time, retune, speed_for
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
-    HOP,
     KEYS,
     ROLL_COLUMNS,
     ROLL_NAMES,
-    SAMPLE_RATE,
     TARGET_RADIUS,
     Rolls,
+    check_transform_fits,
     join_rolls,
     make_rolls,
     split_rolls,
@@ -396,8 +395,10 @@ def _open_manifest(
     config: HCQTConfig,  # that is wanted
 ) -> dict[str, StoredPiece]:  # pieces by their ids
     "Read the manifest of a store that is to be extended, if there is one."
-    if (config.sample_rate, config.hop, config.keys, config.lowest_pitch) != (SAMPLE_RATE, HOP, KEYS, LOWEST_PITCH):
-        raise StoreError(f"{show_path(folder)}: the targets are for {KEYS} keys, {SAMPLE_RATE} Hz and a hop of {HOP}")
+    try:
+        check_transform_fits(config)
+    except ValueError as error:
+        raise StoreError(f"{show_path(folder)}: {error}") from None
     if not (folder / "manifest.json").exists():
         return {}
     found, pieces = read_manifest(folder)

@@ -28,7 +28,7 @@ from .notes import PianoamtError, atomic_path, check_durations, show_path
 from .retune import at_recording_time, retune, speed_for
 from .score import f_measure, match_notes, match_velocities, read_reference
 from .targets import Rolls, join_rolls, split_rolls
-from .tune import best_trial, import_optuna, open_study, run_study
+from .tune import best_trial, import_optuna, open_study, run_study, try_first
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -234,7 +234,7 @@ def tune_decoder(
     settings = {"kind": "decoder", "weights": name, "durations": durations, "pieces": marks, "searched": names}
     study = open_study(folder, settings, "maximize", optuna.pruners.WilcoxonPruner(), seed)
     pieces = load_pieces(engine, name, pairs, folder / "heard", durations, report)
-    study.enqueue_trial(own_thresholds(start, names), skip_if_exists=True)
+    try_first(study, own_thresholds(start, names))
     keep = partial(keep_thresholds, study, weights, folder / "tuned.safetensors")
     run_study(study, DecoderObjective(pieces, start, names), n_trials, keep, report)
     return study

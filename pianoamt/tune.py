@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['AS_RECORDED', 'import_optuna', 'open_storage', 'open_study', 'count_finished', 'best_trial', 'describe_trial',
-           'run_study', 'SearchSpace', 'suggest', 'with_numbers', 'shorten_run', 'load_recordings', 'held_out_segments',
-           'draw_batches', 'hasten_averages', 'validation_loss', 'train_trial', 'TrainingObjective', 'own_numbers',
-           'write_best', 'study_settings', 'tune_recipe', 'value_name', 'plot_history', 'plot_curves', 'plot_parameter',
-           'plot_importance']
+           'run_study', 'try_first', 'SearchSpace', 'suggest', 'with_numbers', 'shorten_run', 'load_recordings',
+           'held_out_segments', 'draw_batches', 'hasten_averages', 'validation_loss', 'train_trial',
+           'TrainingObjective', 'own_numbers', 'write_best', 'study_settings', 'tune_recipe', 'value_name',
+           'plot_history', 'plot_curves', 'plot_parameter', 'plot_importance']
 
 # %% ../nbs/11_tune.ipynb #c002
 import contextlib
@@ -122,10 +122,13 @@ def open_study(
     optuna, path = import_optuna(), folder / "study.db"
     folder.mkdir(parents=True, exist_ok=True)
     book = {"storage": open_storage(path, patience), "study_name": "pianoamt", "load_if_exists": True}
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
     settings = json.loads(json.dumps(settings))
     try:
-        study = optuna.create_study(**book, direction=direction, sampler=sampler, pruner=pruner)
+        study = optuna.create_study(**book, direction=direction, pruner=pruner)
+        begin = (
+            None if seed is None else seed + len(study.get_trials(deepcopy=False))
+        )  # or it would draw the same again
+        study.sampler = optuna.samplers.TPESampler(seed=begin, n_startup_trials=5)
         if "settings" not in study.user_attrs:
             study.set_user_attr("settings", settings)
         begun = dict(study.user_attrs["settings"])
@@ -173,7 +176,7 @@ def run_study(
     keep: Callable[[], None],  # called after each trial, to put the best result on disk
     report: Callable[[str], None] | None = None,  # called with a line after each trial
 ) -> None:
-    "Run trials until there are enough, alone or beside other processes."
+    "Run trials until there are enough, alone or beside other processes; at the end the best is on disk in any case."
 
     def close_trial(study: "Study", trial: "FrozenTrial") -> None:
         keep()
@@ -182,6 +185,19 @@ def run_study(
 
     while count_finished(study) < n_trials:
         study.optimize(objective, n_trials=1, callbacks=[close_trial])
+    keep()
+
+# %% ../nbs/11_tune.ipynb #fst2
+def try_first(
+    study: "Study",  # from `open_study`
+    numbers: dict[str, float],  # what is known to work, by the names of what is searched
+) -> None:
+    "Have some numbers tried before all others, unless they have been, or somebody is at it."
+    for trial in study.get_trials(deepcopy=False):
+        tried = trial.system_attrs.get("fixed_params") or trial.params
+        if tried == numbers and trial.state.name != "FAIL":
+            return
+    study.enqueue_trial(numbers)
 
 # %% ../nbs/11_tune.ipynb #c031
 @dataclass(frozen=True)
@@ -439,7 +455,7 @@ def tune_recipe(
     pruner, settings = optuna.pruners.MedianPruner(4), study_settings(config, material, space, questions)
     study = open_study(folder, settings, pruner=pruner, seed=seed)
     if own := own_numbers(config, space):
-        study.enqueue_trial(own, skip_if_exists=True)
+        try_first(study, own)
     keep = partial(write_best, study, read_json(recipe, "not a recipe for training"), config, folder / "best.json")
     run_study(study, TrainingObjective(config, space, dataset, questions, cpu), n_trials, keep, report)
     return study
