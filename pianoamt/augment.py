@@ -181,9 +181,13 @@ class Augmentation:
         if not 0 <= self.detune_cents <= 1200:
             raise ValueError(f"detune_cents is {self.detune_cents!r}: expected 0 to 1200")
         for name in ("noise_db", "level_db"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: expected the lower end of the range first")
+            ends = getattr(self, name)
+            if not (
+                len(ends) == 2
+                and all(isinstance(end, (int, float)) for end in ends)
+                and -200 < ends[0] <= ends[1] < 200
+            ):
+                raise ValueError(f"{name} is {ends!r}: expected two numbers of decibels, the lower one first")
 
 # %% ../nbs/09b_augment.ipynb #c065
 def augment(

@@ -79,11 +79,12 @@ def cut_performance(
     seconds: float,  # length of the excerpt
     before: float = 15.0,  # seconds of what came before to keep
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # notes and pedal with times counted from `start`
-    "The part of a performance that an excerpt can hear."
+    "The part of a performance that an excerpt can hear, and when its pedal, if it is down at the end, is lifted."
     near = slice(*np.searchsorted(notes["onset"], [start - before, start + seconds]))
     notes = notes[near].copy()
     first, last = np.searchsorted(pedal["time"], [start - 2 * before, start + seconds])
-    pedal = pedal[max(0, first - 1) : last].copy()  # the event before tells whether the pedal was down
+    lift = last + np.flatnonzero(pedal["value"][last:] < 64)[:1]  # or notes that ring on would end here
+    pedal = pedal[[*range(max(0, first - 1), last), *lift]]  # the event before tells whether the pedal was down
     notes["onset"] -= start
     notes["offset"] -= start
     pedal["time"] -= start
@@ -296,22 +297,23 @@ def load_dataset(
     if not (folder / "midi").is_dir():
         raise PianoamtError(f"{show_path(folder)}: no midi/ in it; name a folder with midi/, pianos/ and rooms/")
 
-    def allowed(pattern: str) -> list[Path]:
-        return [path for path in sorted(folder.glob(pattern)) if not any(name in path.stem for name in config.held_out)]
+    def allowed(name: str, pattern: str) -> list[Path]:
+        found = sorted((folder / name).glob(pattern))
+        return [path for path in found if not any(part in path.stem for part in config.held_out)]
 
     for name in config.recordings:
-        if not any(folder.glob(f"{name}/*.tsv")):
+        if not any((folder / name).glob("*.tsv")):
             raise PianoamtError(f"{show_path(folder / name)}: no recordings (.tsv beside audio) in it")
     rooms = load_rooms(folder / "rooms")
     performances = load_performances(folder / "midi", list(config.midi_shares))
-    pianos = in_threads(read_piano, allowed("pianos/*.json"))
+    pianos = in_threads(read_piano, allowed("pianos", "*.json"))
     if not pianos:
         raise PianoamtError(f"{show_path(folder / 'pianos')}: no piano that is not held out")
     for name, (_, usable) in zip(config.midi_shares, performances, strict=True):
         if not len(usable):
             raise PianoamtError(f"{show_path(folder / 'midi' / name)}.npz: no performance for training in it")
     rendered = RenderedSource(performances, list(config.midi_shares.values()), pianos, rooms, config.augmentation)
-    recordings = in_threads(read_recording, [path for name in config.recordings for path in allowed(f"{name}/*.tsv")])
+    recordings = in_threads(read_recording, [path for name in config.recordings for path in allowed(name, "*.tsv")])
     if config.recordings and not recordings:
         raise PianoamtError(f"{show_path(folder)}: no recording that is not held out")
     if not recordings:

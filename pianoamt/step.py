@@ -71,6 +71,8 @@ def check_run(
     if config.precision not in PRECISIONS or config.decay_share > 1 or config.ema_decay > 1:
         found = f"precision {config.precision}, decay_share {config.decay_share:g}, ema_decay {config.ema_decay:g}"
         raise PianoamtError(f"{found}: expected one of {', '.join(PRECISIONS)}, and two shares from 0 to 1")
+    if config.seed >= 2**63:
+        raise PianoamtError(f"seed is {config.seed}: expected a number below 2**63")
 
 # %% ../nbs/09d_step.ipynb #c029
 @dataclass(frozen=True)

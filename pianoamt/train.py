@@ -54,8 +54,8 @@ def best_row(
     rows: Sequence[dict[str, Any]],  # validations in order: `step`, then scores
 ) -> int:  # place of the best, the first among equals; -1 where there is none
     "Which validation was the best; one without a number is worse than all."
-    firsts = [list(row.values())[1] for row in rows]
-    firsts = [-math.inf if math.isnan(first) else first for first in firsts]
+    found = [next(iter(list(row.values())[1:]), None) for row in rows]
+    firsts = [score if isinstance(score, float) and not math.isnan(score) else -math.inf for score in found]
     return firsts.index(max(firsts)) if firsts else -1
 
 # %% ../nbs/10_train.ipynb #jd1

@@ -127,7 +127,8 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     recordings = sorted((args.data / "maps_disklavier_dev").glob("*.flac"))
     rooms = load_rooms(args.data / "rooms")
-    base = train(write_recipe(args.folder / "base.json", {}, {"steps": args.base_steps}), args.folder / "base", args)
+    stem = f"base_{args.base_steps}"
+    base = train(write_recipe(args.folder / f"{stem}.json", {}, {"steps": args.base_steps}), args.folder / stem, args)
     short = {"start_from": str(base), "steps": args.steps, "warmup_steps": 20, "ema_decay": 0.98}
     plan = {"base_steps": args.base_steps, "steps": args.steps}
     before = json.loads(args.out.read_text()) if args.out.exists() else {}
@@ -135,7 +136,7 @@ def main():
     for seed, name in product(args.seeds, args.arms):
         if str(seed) in arms.get(name, {}):
             continue
-        stem = f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
+        stem = f"{name.replace(', ', '_').replace(' ', '_')}_{args.base_steps}_{args.steps}_{seed}"
         recipe = write_recipe(args.folder / f"{stem}.json", ARMS[name], short | {"seed": seed})
         transcriber = Transcriber(train(recipe, args.folder / stem, args), "cpu", DecoderConfig(), "torch")
         scores = score(transcriber, recordings)

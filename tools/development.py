@@ -30,7 +30,7 @@ def render_excerpts(data: Path, out: Path, piano: str, count: int, seed: int) ->
         start = rng.uniform(0, max(0.0, whole.seconds - SECONDS))
         notes, pedal = cut_performance(whole.notes, whole.pedal, start, SECONDS)
         notes = notes[(notes["onset"] >= 0) & (notes["onset"] < SECONDS - MARGIN)]
-        pedal["time"] = np.maximum(pedal["time"], 0)
+        pedal["time"] = np.clip(pedal["time"], 0, SECONDS)
         sound = render(notes, pedal, pack, draw_voicing(rng, detune_cents=5), seconds=SECONDS)
         write_audio(out / f"{piano}_{number:02}.flac", augment(sound, rng, rooms, Augmentation()))
         write_midi(out / f"{piano}_{number:02}.mid", notes, pedal)

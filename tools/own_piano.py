@@ -50,7 +50,7 @@ def record(data, folder):
         name = f"take{number:02}"
         notes, pedal = cut_performance(performance.notes, performance.pedal, 0, TAKE)
         notes = notes[notes["onset"] < TAKE - 1]
-        notes["offset"] = np.minimum(notes["offset"], TAKE)
+        notes["offset"], pedal["time"] = np.minimum(notes["offset"], TAKE), np.minimum(pedal["time"], TAKE)
         if not (folder / f"{name}.flac").exists():
             sound = add_room(render(notes, pedal, piano, VOICING, seconds=TAKE), room)
             hiss = coloured_noise(len(sound), np.random.default_rng(number))
@@ -82,8 +82,8 @@ def main():
     args = parser.parse_args()
     takes, store, run, test = (args.folder / name for name in ("takes", "store", "run", "test"))
     record(args.data, takes)
-    for folder in (run, test):
-        shutil.rmtree(folder, ignore_errors=True)  # a run that is resumed would not be timed whole
+    for folder in (store, run, test):
+        shutil.rmtree(folder, ignore_errors=True)  # what goes on from before would not be timed whole
     test.mkdir()
     for path in takes.iterdir():
         if split_by_hash(path.stem) == "test":
