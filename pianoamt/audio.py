@@ -407,7 +407,7 @@ def check_samples(
         raise AudioError(f"sound must be one channel of samples, not an array of shape {found.shape}")
     if len(found) and found.dtype.kind != "f":
         raise AudioError(f"sound of {found.dtype}: expected floats in [-1, 1]; divide 16-bit integers by 32768")
-    if not np.abs(found).max(initial=0) <= LOUDEST:  # so written that NaN fails it
+    if not float(np.abs(found).max(initial=0)) <= LOUDEST:  # so written that NaN fails it; float16 has no such number
         raise AudioError("samples that are no sound (NaN, infinite or huge)")
     if not isinstance(sample_rate, (int, float, np.number)) or not 1_000 <= sample_rate <= 768_000:
         raise AudioError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")

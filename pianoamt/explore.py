@@ -237,7 +237,8 @@ def spectrogram(
             seen = transform(torch.from_numpy(samples)[None])[0, 1]
             parts.append(seen[windows.reach : windows.reach + kept].numpy())
     level = np.concatenate(parts)
-    return 17 * (15 * np.clip((level - level.max()) / 2.5 + 1, 0, 1)).astype(np.uint8)  # 2.5 are 50 dB
+    loudest = max(level.max(), (transform.config.floor_db + 60) / 20 + 2.5)  # 2.5 are 50 dB; silence stays white
+    return 17 * (15 * np.clip((level - loudest) / 2.5 + 1, 0, 1)).astype(np.uint8)
 
 # %% ../nbs/15_explore.ipynb #c034
 def in_view(

@@ -492,6 +492,7 @@ def plan_run(
 ) -> FolderRun:  # with its tasks, and the results that are clear already
     "Look at all recordings, and decide what is to be done; PianoamtError where the weights cannot be read."
     options = options or TranscribeOptions()
+    parse_formats(",".join(options.formats))
     run = FolderRun(tuple(Path(path) for path in inputs), Path(out), options, weights_checksum(options))
     ladders, named = _find_all(run, recursive)
     reserved = [_strip(REPORT_NAME)] if run.has_report and "json" in run.options.formats else []

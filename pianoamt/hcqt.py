@@ -11,6 +11,7 @@ __all__ = ['HANN_BANDWIDTH', 'LONGEST_WINDOW', 'cqt_frequencies', 'cqt_quality',
 # %% ../nbs/03_hcqt.ipynb #c002
 import contextlib
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -354,14 +355,23 @@ def plot_hcqt(
     return ax
 
 # %% ../nbs/03_hcqt.ipynb #thr1
+_TURN = threading.Lock()
+_usual: list[int] = []  # how many threads there were before the first of those who overlap
+_wanted: list[int] = []  # by those who are inside
+
+
 @contextlib.contextmanager
 def torch_threads(
     count: int,  # at least 1
 ) -> Iterator[None]:
-    "Let PyTorch compute in so many threads of the processor, for a while."
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    "Let PyTorch compute in so many threads of the processor, for a while; the last of several who overlap tidies up."
+    with _TURN:
+        _usual[:] = _usual if _wanted else [torch.get_num_threads()]
+        _wanted.append(count)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _TURN:
+            _wanted.remove(count)
+            torch.set_num_threads(_wanted[-1] if _wanted else _usual[0])

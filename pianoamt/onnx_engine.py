@@ -507,10 +507,15 @@ class OnnxEngine(Engine):
     ) -> None:
         if device not in ("auto", "cpu"):
             raise PianoamtError(f"device {device!r}: the onnx engine runs on the cpu; use the torch engine")
-        path, (side_by_side, threads) = Path(model or default_onnx()), share_cores()
-        self.session = load_session(path, threads)
-        self.info, frames = read_notes(self.session, path)
-        self.windows = fit_windows(*frames, batch=side_by_side)
+        self._path = Path(model or default_onnx())
+        self._start()
+        self.info, frames = read_notes(self.session, self._path)
+        self.windows = fit_windows(*frames, batch=share_cores()[0])
+
+    def _start(self) -> None:
+        "Load the session and its threads; a process that was forked has neither."
+        (side_by_side, threads), self._process = share_cores(), os.getpid()
+        self.session = load_session(self._path, threads)
         self._workers = ThreadPoolExecutor(side_by_side)
 
     def compute(
@@ -519,6 +524,8 @@ class OnnxEngine(Engine):
         windows: Windows,  # how they were cut
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (windows, kept frames, 441)
         "The rolls of each window's kept frames, side by side."
+        if self._process != os.getpid():
+            self._start()
         frames, kept = batch.shape[1] // HOP + 1, slice(windows.before, windows.before + windows.kept)
         context = np.array([windows.reach, frames - windows.reach - windows.size])
 
@@ -552,9 +559,10 @@ def choose_model(
 ) -> Path:  # the file to use: its ending says which engine runs it
     "For weights that come with the package the form that suits, else the file that was named."
     path = find_weights(weights)
+    if path.parent != default_weights().parent:
+        return path
     exported = path.with_suffix(".onnx")
-    both = path.parent == default_weights().parent and exported.is_file()
-    if not both or engine == "torch" or device not in ("auto", "cpu") and engine == "auto":
+    if not exported.is_file() or engine == "torch" or device not in ("auto", "cpu") and engine == "auto":
         return path
     if engine == "auto" and (not find_spec("onnxruntime") or (find_spec("torch") and _runs_on_gpu(device))):
         return path

@@ -111,7 +111,7 @@ def mix(
     block_seconds: float = 10.0,  # length of a block; the last one is shorter
 ) -> Iterator[npt.NDArray[np.float32]]:  # mono at 16 kHz, levels as they come
     "Play all notes, each at its sample."
-    sounding, block, position, at = extend_by_pedal(notes, pedal), round(block_seconds * SAMPLE_RATE), 0, 0
+    sounding, block, position, at = extend_by_pedal(notes, pedal), max(1, round(block_seconds * SAMPLE_RATE)), 0, 0
     starts = np.maximum(np.rint(sounding["onset"] * SAMPLE_RATE), 0).astype(np.int64)
     buffer, end = np.zeros(block + int(LONGEST * SAMPLE_RATE) + 1, np.float32), round(seconds * SAMPLE_RATE)
     while position < end or at < len(starts):

@@ -6,7 +6,7 @@
 __all__ = ['Listener', 'hear', 'open_audio', 'streaming_engine', 'Transcriber', 'transcribe']
 
 # %% ../nbs/14_transcribe.ipynb #c002
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from .notes import PianoamtError, check_durations
 from .onnx_engine import make_engine
 from .result import Transcription, compact
 from .retune import at_recording_time, retune, speed_for
-from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls
+from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls, silent_rolls
 
 if TYPE_CHECKING:
     from pianoamt.engine import TorchEngine
@@ -38,7 +38,16 @@ class Listener:
         keep: bool = False,  # whether the rolls are wanted: 55 kB a second, 200 MB an hour
     ) -> None:
         self.expected, self.progress, self.keep = max(seconds, 1e-9), progress, keep
-        self.frames, self._kept = 0, list[Rolls]()
+        self.samples, self.frames, self._kept = 0, 0, list[Rolls]()
+
+    def count(
+        self,
+        blocks: Iterable[npt.NDArray[np.float32]],  # of the recording, at 16 kHz
+    ) -> Iterator[npt.NDArray[np.float32]]:  # the same
+        "Measure a recording as it goes by."
+        for block in blocks:
+            self.samples += len(block)
+            yield block
 
     def __call__(
         self,
@@ -53,13 +62,13 @@ class Listener:
 
     @property
     def seconds(self) -> float:
-        "How much was heard, s."
-        return max(self.frames - 1, 0) / FRAMES_PER_SECOND
+        "Length of the recording, as far as it went by, s."
+        return self.samples / SAMPLE_RATE
 
     @property
     def rolls(self) -> Rolls | None:
         "All rolls, if they were kept."
-        return concat_rolls(self._kept) if self._kept else None
+        return concat_rolls(self._kept or [silent_rolls(0)]) if self.keep else None
 
 # %% ../nbs/14_transcribe.ipynb #c006
 def hear(
@@ -100,7 +109,7 @@ def streaming_engine(
     "An engine of PyTorch with the same weights; raises `PianoamtError` where they are only there as ONNX."
     from pianoamt.engine import TorchEngine, find_weights
 
-    if find_weights(weights).suffix == ".onnx":
+    if find_weights(weights).suffix.lower() == ".onnx":
         raise PianoamtError("streaming needs PyTorch, and weights that end in .safetensors")
     return engine if isinstance(engine, TorchEngine) else TorchEngine(weights, "cpu")
 
@@ -135,15 +144,16 @@ class Transcriber:
         "Transcribe one recording; raises `AudioError` for audio that cannot be read."
         check_durations(durations)
         blocks, expected = open_audio(audio, sample_rate)
-        blocks, tuning = retune(blocks, tuning)
+        listener = Listener(expected, progress, probabilities)
+        blocks, tuning = retune(listener.count(blocks), tuning)
         speed = speed_for(tuning)
-        listener = Listener(expected / speed, progress, probabilities)
+        listener.expected /= speed  # as long as it will be heard
         decoders = NoteDecoder(self.decoder, durations), PedalDecoder(self.decoder)
         heard, pedals = (at_recording_time(table, speed) for table in hear(self.engine, blocks, *decoders, listener))
         notes = np.sort(to_notes(heard, velocity_scale(heard)), order=("onset", "pitch"))
         source = Path(audio) if isinstance(audio, (str, Path)) else None
         pedals = pedals if durations == "key" else pedals[:0]
-        return Transcription(notes, pedals, durations, speed * listener.seconds, source, listener.rolls, tuning)
+        return Transcription(notes, pedals, durations, listener.seconds, source, listener.rolls, tuning)
 
     def stream(
         self,

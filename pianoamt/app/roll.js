@@ -23,6 +23,7 @@ function render({ model, el }) {
   const pen = canvas.getContext("2d");
 
   let image = null; // the spectrogram of what is shown
+  let pictures = 0; // how many have been asked for
   let chosen = null; // onset and pitch of the note that was clicked
   let drag = null; // the note in the hand: where it was, where it is, how it is held
   let begins = 0; // where in the recording the sound begins, s
@@ -96,8 +97,11 @@ function render({ model, el }) {
     draw();
   };
   const loadPicture = async () => {
+    const mine = ++pictures; // a large picture may be ready after a small one that was asked for later
     const bytes = model.get("picture");
-    image = bytes && bytes.byteLength ? await createImageBitmap(new Blob([bytes], { type: "image/png" })) : null;
+    const made = bytes && bytes.byteLength ? await createImageBitmap(new Blob([bytes], { type: "image/png" })) : null;
+    if (mine !== pictures) return;
+    image = made;
     draw();
   };
 
@@ -109,6 +113,7 @@ function render({ model, el }) {
     draw();
   };
   const edit = (was, now) => {
+    if (was && now && [0, 1, 2].every((i) => was[i] === now[i])) return; // at a border
     model.send({ kind: "edit", removed: was && [was[0], was[2]], added: now && now.slice(0, 4) });
     choose(now);
   };
@@ -147,9 +152,10 @@ function render({ model, el }) {
     draw();
   });
   canvas.addEventListener("dblclick", (event) => {
-    if (noteAt(event.offsetX, event.offsetY) || event.offsetX < LEFT) return;
-    const end = Math.min(time(event.offsetX) + NEW_NOTE, scene().length);
-    edit(null, [end - NEW_NOTE, end, pitch(event.offsetY), 64, true]);
+    const begin = time(event.offsetX);
+    if (noteAt(event.offsetX, event.offsetY) || event.offsetX < LEFT || begin >= scene().length) return;
+    const end = Math.min(begin + NEW_NOTE, scene().length);
+    edit(null, [Math.max(0, end - NEW_NOTE), end, pitch(event.offsetY), 64, true]);
   });
   canvas.addEventListener("keydown", (event) => {
     const note = scene().notes.find(isChosen);
