@@ -36,6 +36,21 @@ def _loud_frames(
     )
     return frames[heard.any(axis=1)]
 
+# %% ../nbs/01b_retune.ipynb #st2
+_STEADY, _FOR = 0.06, 9  # standard deviation of a logarithm (0.5 dB), in so many frames in a row (2.3 s)
+
+
+def _is_steady(
+    levels: npt.NDArray[np.float32],  # logarithms of amplitudes, shape (frames, frequencies)
+) -> npt.NDArray[np.bool_]:  # whether a level belongs to something that hums on, same shape
+    "Tell humming from strings."
+    steady = np.zeros(levels.shape, bool)
+    if len(levels) >= _FOR:
+        constant = np.lib.stride_tricks.sliding_window_view(levels, _FOR, axis=0).std(axis=-1) < _STEADY
+        for place in range(_FOR):
+            steady[place : place + len(constant)] |= constant
+    return steady
+
 # %% ../nbs/01b_retune.ipynb #c005b
 def spectral_peaks(
     samples: npt.NDArray[np.float32],  # mono at 16 kHz
@@ -45,7 +60,7 @@ def spectral_peaks(
     least = levels.max(axis=1, keepdims=True) + np.log(_QUIET)
     first, last = (hertz * _FRAME // SAMPLE_RATE for hertz in (_LOWEST, _HIGHEST))
     left, top, right = (levels[:, first + step : last + step] for step in (-1, 0, 1))
-    rows, columns = np.nonzero((top > left) & (top >= right) & (top > least))
+    rows, columns = np.nonzero((top > left) & (top >= right) & (top > least) & ~_is_steady(top))
     left, top, right = (values[rows, columns] for values in (left, top, right))
     places = columns + first + 0.5 * (left - right) / (left - 2 * top + right)
     return places * SAMPLE_RATE / _FRAME, np.exp(top)
