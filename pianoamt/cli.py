@@ -8,15 +8,17 @@ __all__ = ['TriedFolder', 'TriedWeights', 'JsonOption', 'JsonFile', 'References'
            'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption', 'LayersOption', 'ApartOption',
            'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption', 'StudyFolder', 'TrialsOption',
            'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption', 'DevelopmentPieces',
-           'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'doctor', 'score', 'Layout',
-           'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess', 'describe_pack', 'pack',
-           'pack_midi', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export', 'serve', 'main']
+           'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'doctor', 'say_failures',
+           'say_next', 'score', 'Layout', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
+           'describe_pack', 'pack', 'pack_midi', 'training_bar', 'train', 'tune', 'Scored', 'tune_decoder', 'export',
+           'serve', 'main']
 
 # %% ../nbs/16_cli.ipynb #k002
 import contextlib
 import io
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -41,8 +43,6 @@ from pianoamt.terminal import (
     guarded,
     open_console,
     progress_bar,
-    say_failures,
-    say_next,
     show_hours,
 )
 
@@ -71,6 +71,22 @@ def doctor(
 
     tell = report_json if as_json else report
     return tell(examine(out, weights, device.value, engine.value), typer.echo)
+
+# %% ../nbs/16_cli.ipynb #say1
+def say_failures(
+    lines: Iterable[str],  # what went wrong, each with its file
+) -> None:
+    "Name what failed on standard error."
+    for line in lines:
+        typer.echo(f"pianoamt: {line}", err=True)
+
+
+def say_next(
+    *words: object,  # of a command line
+    before: str = "",  # something to say first
+) -> None:
+    "Name the command that goes on from here."
+    typer.echo(f"{before}next: {shlex.join(map(str, words))}")
 
 # %% ../nbs/16_cli.ipynb #c082
 _FOLDER = {"parser": as_path, "metavar": "DIR"}

@@ -98,7 +98,7 @@ def require_same(
 BESIDE = (
     *("workers", "log_every", "save_seconds", "tensorboard"),
     *("validate_on", "validate_every", "validate_pieces", "patience"),
-)  # fields of a run that its weights do not depend on
+)  # fields that change no step by themselves (with `patience`, scores decide when the rate falls)
 MAY_CHANGE = (*BESIDE, "precision", "steps", "decay_share", "batch_size", "accumulate")
 
 

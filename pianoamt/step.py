@@ -208,7 +208,7 @@ class TrainingState:
         config: TrainConfig,  # the run
         cpu: bool = False,  # stay on the CPU even where there is a GPU
     ) -> None:
-        self.config, self.plan = config, config  # as asked for; as it goes, see `shorten_plan`
+        self.config, self.plan = config, config  # as asked for; as it goes
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.skip_reasons: deque[str] = deque(maxlen=100)
         self.accelerator = make_accelerator(config, cpu)

@@ -6,16 +6,15 @@
 __all__ = ['app', 'AS_PATH', 'Recordings', 'OutFolder', 'DurationsOption', 'DeviceOption', 'EngineOption', 'WeightsFile',
            'OnsetThreshold', 'OffsetThreshold', 'MinDuration', 'TempoOption', 'TuningOption', 'LiveTuning',
            'FormatsOption', 'RecursiveOption', 'OverwriteOption', 'ProcessesOption', 'ClusterOption', 'QuietOption',
-           'NoBarOption', 'InputOption', 'complain', 'say_failures', 'say_next', 'guarded', 'exit_code', 'as_path',
-           'Durations', 'Device', 'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result',
-           'show_hours', 'open_console', 'show_summary', 'follow', 'carry_out', 'transcribe', 'show_notes', 'demo',
-           'find_source', 'hold_interrupt', 'listen_to', 'keep_heard', 'listen']
+           'NoBarOption', 'InputOption', 'complain', 'guarded', 'exit_code', 'as_path', 'Durations', 'Device',
+           'EngineName', 'progress_bar', 'check_folder', 'describe_result', 'say_result', 'show_hours', 'open_console',
+           'show_summary', 'follow', 'carry_out', 'transcribe', 'show_notes', 'demo', 'find_source', 'hold_interrupt',
+           'listen_to', 'keep_heard', 'listen']
 
 # %% ../nbs/15c_terminal.ipynb #c002
 import contextlib
 import functools
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -91,22 +90,6 @@ def complain(
         typer.echo(f"pianoamt: this needs {missing.name}, which is not installed; pip install {missing.name}", err=True)
     else:
         typer.echo(f"pianoamt: {describe_error(error)}", err=True)
-
-# %% ../nbs/15c_terminal.ipynb #say1
-def say_failures(
-    lines: Iterable[str],  # what went wrong, each with its file
-) -> None:
-    "Name what failed on standard error."
-    for line in lines:
-        typer.echo(f"pianoamt: {line}", err=True)
-
-
-def say_next(
-    *words: object,  # of a command line
-    before: str = "",  # something to say first
-) -> None:
-    "Name the command that goes on from here."
-    typer.echo(f"{before}next: {shlex.join(map(str, words))}")
 
 # %% ../nbs/15c_terminal.ipynb #c014
 _P = ParamSpec("_P")

@@ -188,7 +188,7 @@ def run_steps(
             tell("validation: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
             if row["step"] == settle_step(state.plan) and state.plan != state.config:
                 tell(f"no better score in {state.plan.patience} validations: now the rate falls, to {state.plan.steps}")
-        if judge.is_exhausted:
+        if judge.is_exhausted and state.step < state.plan.steps:
             tell(f"stopped: no better score in {state.plan.patience} validations")
         if state.step >= min(end, state.plan.steps) or judge.is_exhausted:
             return history
