@@ -46,6 +46,7 @@ from pianoamt.audio import (
     describe_cut,
     native_name,
     read_blocks,
+    states_length,
     try_disk,
 )
 from pianoamt.notes import (
@@ -84,15 +85,18 @@ def dataset_files(
 
     if not Path(folder).is_dir():
         raise PianoamtError(f"{show_path(folder)}: there is no such folder")
-    found, visited = [], set[str]()
-    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(place)) in visited:  # a link that leads back, or a second one to the same folder
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        wanted = (name for name in names if name[0] != "." and Path(name).suffix.lower() in suffixes)
-        found += [Path(place, name) for name in sorted(wanted)]
+    found, visited, links = [], set[str](), [os.fspath(folder)]
+    while links:  # folders of its own come first; a link may lead to one of them, or back
+        for place, folders, names in os.walk(links.pop(0), onerror=refuse):
+            if (real := os.path.realpath(place)) in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            inside = sorted(name for name in folders if not name.startswith("."))
+            links += [path for name in inside if os.path.islink(path := os.path.join(place, name))]
+            folders[:] = [name for name in inside if not os.path.islink(os.path.join(place, name))]
+            wanted = (name for name in names if name[0] != "." and Path(name).suffix.lower() in suffixes)
+            found += [Path(place, name) for name in sorted(wanted)]
     return found
 
 # %% ../nbs/02_corpus.ipynb #same1
@@ -158,10 +162,11 @@ def rename(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     dry_run: bool = False,  # only say what would be done
 ) -> RenameResult:  # what was (or would be) renamed, and what could not be
-    "Give every MIDI file the ending `.mid`, never replacing another file."
+    "Give every MIDI file the ending `.mid`, never replacing another file, nor one in a folder that is only linked to."
     files = dataset_files(folder, MIDI_SUFFIXES)
     renamed, clashes = [], []
-    for place in sorted({file.parent for file in files}):
+    inside = [file for file in files if Path(os.path.realpath(file.parent)).is_relative_to(os.path.realpath(folder))]
+    for place in sorted({file.parent for file in inside}):
         moves, groups = plan_renames(_wanted_names(place))
         clashes += [tuple(place / name for name in group) for group in groups]
         for old, new in sorted(moves.items()):
@@ -421,7 +426,7 @@ def _write_checked(
         try_disk(path)
         raise AudioError(f"{show_path(source)}: the new file did not read back as written; the old one is untouched")
     seconds, stated = written[0] / SAMPLE_RATE, audio_info(source).seconds
-    if not same_length(seconds, stated) and seconds < stated:
+    if seconds < stated and not same_length(seconds, stated) and states_length(source):
         how = f"of {stated:.2f} s only {seconds:.2f} s can be decoded"
         raise AudioError(f"{show_path(source)}: {how}; it is left as it is")
     return seconds
@@ -1280,7 +1285,7 @@ def _check_audio(
     problems = []
     if cut:
         problems += [Problem(piece.id, "truncated audio", f"{show_path(path)}: {cut}")]
-    for stated in {piece.seconds or seconds, info.seconds}:
+    for stated in {piece.seconds or seconds, info.seconds if states_length(path) else seconds}:
         if not same_length(seconds, stated):
             text = f"{show_path(path)}: lasts {seconds:.2f} s instead of {stated:.2f} s"
             problems.append(Problem(piece.id, "length mismatch", text))

@@ -627,7 +627,7 @@ def read_tsv(
     "Read a table of notes as text: onset, offset, pitch, velocity."
     file = check_file(path)
     try:
-        with open(file, encoding="utf-8") as lines:
+        with open(file, encoding="utf-8-sig") as lines:
             rows = [line.split() for line in lines if line.strip()]
         if rows and not _is_number(rows[0][0]):
             rows = rows[1:]  # the header line
