@@ -371,11 +371,12 @@ def _look_at(
     task: FileTask,  # of which the length is not known yet
     run: FolderRun,  # the run it belongs to
     inputs: set[str],  # real paths of all recordings of the run
-    before: dict[str, Any] | None,  # row of a report that knows its results; None does it in any case
+    before: dict[str, Any] | None,  # row of a report that knows its results, if there is one
+    anew: bool = False,  # whether to do it in any case, whatever lies there
 ) -> FileTask | FileResult:  # what is to be done, or why nothing is
     "Decide what is to be done with one recording."
     outputs = output_paths(task.stem, run.options.formats)
-    if before is not None and all(is_complete(output) for output in outputs):
+    if before is not None and not anew and all(is_complete(output) for output in outputs):
         seconds, notes = before.get("seconds"), before.get("notes")
         seconds, notes = seconds if isinstance(seconds, float) else None, notes if isinstance(notes, int) else None
         return FileResult(task.audio, "skipped", seconds, None, notes, outputs)
@@ -383,6 +384,10 @@ def _look_at(
         if inputs & {os.path.realpath(output) for output in outputs}:
             raise PianoamtError(f"{show_path(task.audio)}: its results would replace a recording; use another --out")
         place, out = Path(os.path.realpath(task.audio.parent)), os.path.realpath(run.out)
+        if not anew and before is None and (there := [output for output in outputs if os.path.lexists(output)]):
+            raise PianoamtError(
+                f"{show_path(there[0])}: there already, and no report says whose; see --overwrite and --out"
+            )
         for output in outputs if place.is_relative_to(out) else []:
             if output.suffix.lower() in AUDIO_SUFFIXES and output.exists():
                 raise PianoamtError(f"{show_path(output)}: there already, and perhaps a recording; use another --out")
@@ -438,6 +443,18 @@ def report_stamp(
         return None
 
 
+def _usable_row(
+    row: Any,  # of a report
+    out: Path,  # the report's folder
+) -> dict[str, Any] | None:  # with those of its outputs that are still there; None for anything else
+    "Believe a report as far as it can be believed."
+    try:
+        row = row | {"outputs": [name for name in row["outputs"] if (out / name).exists()]}
+        return row if isinstance(row["audio"], str) and row["outputs"] else None
+    except (TypeError, KeyError, ValueError, OSError):
+        return None  # older reports have mere paths of what was left
+
+
 def read_report(
     out: Path,  # folder of results
 ) -> list[dict[str, Any]]:  # rows with `audio`, a path, and `outputs`, names in that folder that are still there
@@ -445,21 +462,19 @@ def read_report(
     try:
         report = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
         rows = [*report["files"], *report.get("left", []), *report.get("earlier", [])]
-        rows = [row | {"outputs": [name for name in row["outputs"] if (out / name).exists()]} for row in rows]
-        return [row for row in rows if isinstance(row["audio"], str) and row["outputs"]]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []  # none, or another file of that name
+    return [found for row in rows if (found := _usable_row(row, out))]
 
 # %% ../nbs/14b_folders.ipynb #own4
-def _lasts(
-    path: Path,  # a recording
-    seconds: Any,  # what a report says
-) -> bool:  # whether it is of that length
-    "Tell whether a recording may be the one that a report speaks of."
+def _size_of(
+    path: str | os.PathLike[str],  # a recording
+) -> int | None:  # bytes; None where it cannot be seen
+    "How large a recording is."
     try:
-        return isinstance(seconds, (int, float)) and abs(audio_info(path).seconds - seconds) < 0.1
-    except (PianoamtError, OSError):
-        return False
+        return os.path.getsize(path)
+    except OSError:
+        return None
 
 
 def _owners(
@@ -475,7 +490,7 @@ def _owners(
         heir = heirs.get(_strip(row["outputs"][0]))
         if row["audio"] in places:
             own[row["audio"]] = row
-        elif heir and not os.path.exists(row["audio"]) and _lasts(heir, row.get("seconds")):
+        elif heir and not os.path.exists(row["audio"]) and row.get("size") == _size_of(heir) is not None:
             own.setdefault(os.path.abspath(heir), row)
         else:
             others.append(row)
@@ -499,16 +514,18 @@ def plan_run(
     run.seen = report_stamp(run.out)
     own, run.earlier = _owners(ladders, read_report(run.out))
     reserved += [_strip(name) for row in run.earlier for name in row["outputs"]]
+    taken = {same_name(name) for name in reserved}
     originals = {os.path.realpath(path) for path in ladders}
     for index, (path, name) in enumerate(choose_names(ladders, reserved).items()):
-        if isinstance(name, Path):
-            error = f"{show_path(path)}: its results would be called like those of {show_path(name)}; rename one"
+        if isinstance(name, Path) or same_name(name) in taken:
+            other = show_path(name) if isinstance(name, Path) else "another recording, says the report there"
+            error = f"{show_path(path)}: its results would be called like those of {other}; use another --out"
             outcome: FileTask | FileResult = _refuse(path, PianoamtError(error))
         else:
             row = own.get(os.path.abspath(path), {"outputs": []})
             is_known = name in {_strip(output) for output in row["outputs"]}
-            before = row if is_known and path not in named and not overwrite else None
-            outcome = _look_at(FileTask(path, run.out / name, 0.0), run, originals, before)
+            task = FileTask(path, run.out / name, 0.0)
+            outcome = _look_at(task, run, originals, row if is_known else None, path in named or overwrite)
         run.tasks += [outcome] if isinstance(outcome, FileTask) else []
         run.results += [outcome] if isinstance(outcome, FileResult) else []
         if progress:
@@ -523,7 +540,7 @@ def _describe_result(
     "One row of a report."
     row = {name: value for name, value in asdict(result).items() if name != "trace"}
     outputs = [Path(os.path.relpath(path, out)).as_posix() for path in result.outputs]
-    return row | {"audio": os.path.abspath(result.audio), "outputs": outputs}
+    return row | {"audio": os.path.abspath(result.audio), "size": _size_of(result.audio), "outputs": outputs}
 
 # %% ../nbs/14b_folders.ipynb #j21
 def describe_run(
@@ -557,6 +574,7 @@ def save_report(
     path = run.out / REPORT_NAME
     with atomic_path(path) as temp:
         temp.write_text(json.dumps(describe_run(run), indent=1), encoding="utf-8")
+    run.seen = report_stamp(run.out)
     return path
 
 # %% ../nbs/14b_folders.ipynb #c063

@@ -355,23 +355,27 @@ def plot_hcqt(
     return ax
 
 # %% ../nbs/03_hcqt.ipynb #thr1
-_TURN = threading.Lock()
+_TURN, _own = threading.Lock(), threading.local()
 _usual: list[int] = []  # how many threads there were before the first of those who overlap
-_wanted: list[int] = []  # by those who are inside
+_inside: list[int] = []  # how many each of those wants who are inside
 
 
 @contextlib.contextmanager
 def torch_threads(
     count: int,  # at least 1
 ) -> Iterator[None]:
-    "Let PyTorch compute in so many threads of the processor, for a while; the last of several who overlap tidies up."
+    "Let PyTorch compute in so many threads of the processor, for a while, whoever else does the same meanwhile."
+    mine: list[int] = _own.__dict__.setdefault("counts", [])  # PyTorch keeps a number for every thread
     with _TURN:
-        _usual[:] = _usual if _wanted else [torch.get_num_threads()]
-        _wanted.append(count)
-        torch.set_num_threads(count)
+        _usual[:] = _usual if _inside else [torch.get_num_threads()]
+        before = mine[-1] if mine else _usual[0]
+        _inside.append(count)
+    mine.append(count)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
+        mine.pop()
         with _TURN:
-            _wanted.remove(count)
-            torch.set_num_threads(_wanted[-1] if _wanted else _usual[0])
+            _inside.remove(count)
+            torch.set_num_threads(before)

@@ -154,8 +154,9 @@ def check_recipe(
         fallback = {name: value for name, value in usual[table].items() if name != "midi_shares"}  # of packs
         sides = (flatten(fallback) | flatten(begun[table]), flatten(recipe[table]))
         kept = [{name: value for name, value in side.items() if name not in free} for side in sides]
-        for side in kept if table == "data" else []:
-            side["store"] = bool(side["store"])  # wherever it lies
+        for side in kept:  # wherever they lie
+            side |= {"store": bool(side["store"])} if table == "data" else {}
+            side |= {"validate_on": Path(side["validate_on"]).name} if "validate_on" in side else {}
         require_same(folder, "a run", *kept)
 
 # %% ../nbs/09e_journal.ipynb #res2

@@ -433,7 +433,12 @@ def _is_stranger(
     "Tell whether a store holds another piece of this name, from elsewhere."
     if stored is None or piece.midi is None or not stored.origin or _unchanged(piece, stored):
         return False
-    return Path(stored.origin) != piece.midi.resolve() and os.path.exists(stored.origin)
+    try:
+        return (
+            Path(stored.origin) != piece.midi.resolve() and Path(stored.origin).read_bytes() != piece.midi.read_bytes()
+        )
+    except OSError:
+        return False  # the other one has gone
 
 # %% ../nbs/05_store.ipynb #c042
 @dataclass
@@ -505,7 +510,9 @@ def preprocess(
             else:
                 wanted.append(piece)
                 if piece.id in lines:  # the split may change without the recording, which may be gone by now
-                    lines[piece.id] = replace(lines[piece.id], split=piece.split)
+                    line = lines[piece.id]
+                    known = line.origin or (str(piece.midi.resolve()) if piece.midi and _unchanged(piece, line) else "")
+                    lines[piece.id] = replace(line, split=piece.split, origin=known)
         todo = [piece for piece in wanted if not _unchanged(piece, lines.get(piece.id))]
         result.kept = len(wanted) - len(todo)
         todo.sort(key=lambda piece: -(piece.seconds or 0))
