@@ -169,12 +169,13 @@ def _begins_at_zero(
     path: Path,  # an Ogg file
     sample_rate: int,  # Hz
 ) -> bool:  # False where it is a part of a broadcast, whose clock was running
-    "Whether the first page of an Ogg that holds sound ends within two seconds."
+    "Whether the clock of an Ogg's first pages begins at zero, and does not jump by more than two seconds."
     with open(path, "rb") as file:
         start = file.read(2**17)
     found = (int.from_bytes(start[m.start() + 6 : m.start() + 14], "little") for m in re.finditer(b"OggS", start))
-    first = next((samples for samples in found if 0 < samples < 2**48), 0)
-    return first <= 2 * max(sample_rate, 48_000)  # Opus counts 48,000 a second
+    clock = [0, *(samples for samples in found if samples < 2**48)]
+    most = 2 * max(sample_rate, 48_000)  # Opus counts 48,000 a second
+    return all(later - earlier <= most for earlier, later in itertools.pairwise(clock))
 
 
 def _sound_chunks(

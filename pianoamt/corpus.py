@@ -1285,8 +1285,9 @@ def _check_audio(
     problems = []
     if cut:
         problems += [Problem(piece.id, "truncated audio", f"{show_path(path)}: {cut}")]
-    for stated in {piece.seconds or seconds, info.seconds if states_length(path) else seconds}:
-        if not same_length(seconds, stated):
+    for stated in {piece.seconds or seconds, info.seconds}:
+        is_guess = stated == info.seconds and not states_length(path)
+        if not is_guess and not same_length(seconds, stated):
             text = f"{show_path(path)}: lasts {seconds:.2f} s instead of {stated:.2f} s"
             problems.append(Problem(piece.id, "length mismatch", text))
     return problems, seconds, digest.hexdigest() if length else ""
