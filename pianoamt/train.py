@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['Scores', 'Validate', 'BEST', 'best_row', 'has_stalled', 'shorten_plan', 'keep_best', 'Judge', 'note_step',
-           'run_steps', 'close_run', 'Trainer', 'open_store', 'recipe_model', 'read_recipe']
+           'run_steps', 'close_run', 'Trainer', 'open_store', 'refuse_unknown', 'recipe_model', 'read_recipe']
 
 # %% ../nbs/10_train.ipynb #c002
 import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .augment import Augmentation
 from .corpus import sole_worker
+from .hcqt import HCQTConfig
 from pianoamt.journal import (
     Journal,
     Pace,
@@ -257,6 +259,20 @@ def open_store(
         raise PianoamtError(f"{folder}: holds {store.config}, but the network takes {wanted}; preprocess anew")
     return StoreDataset(store, ("train",), config.segment_frames, config.seed)
 
+# %% ../nbs/10_train.ipynb #unk1
+def refuse_unknown(
+    names: Iterable[str],  # in a table of a recipe
+    kind: Any,  # the dataclass that the table is for
+    table: str,  # its name
+) -> None:
+    "Raise ValueError for a name that there is not, with the nearest that there is."
+    known = [item.name for item in fields(kind)]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"{table} knows no {name}; {advice}")
+
 # %% ../nbs/10_train.ipynb #rm1
 def recipe_model(
     table: dict[str, Any] | None,  # the recipe's `model`: sizes that differ
@@ -268,7 +284,9 @@ def recipe_model(
         raise WeightsError(f"{place}: no such weights to start from; train the recipe that makes them first")
     base = load_weights(start_from)[0].config if start_from else ModelConfig()
     table = dict(table or {})
+    refuse_unknown(table, ModelConfig, "model")
     if isinstance(table.get("hcqt"), dict):
+        refuse_unknown(table["hcqt"], HCQTConfig, "hcqt")
         table["hcqt"] = asdict(base.hcqt) | table["hcqt"]
     return config_from_dict(asdict(base) | table)
 
@@ -283,12 +301,15 @@ def read_recipe(
         train, data = dict(recipe.pop("train", {})), dict(recipe.pop("data", {}))
         if recipe:
             raise ValueError(f"unknown tables: {', '.join(recipe)}; there are data and train")
+        refuse_unknown(train, TrainConfig, "train")
+        refuse_unknown(data, DataConfig, "data")
         model = recipe_model(train.pop("model", None), train.get("start_from"))
         for name in {"recordings", "held_out"} & set(data):
             if not isinstance(data[name], list):
                 raise ValueError(f"{name}: expected a list of names in brackets")
             data[name] = tuple(data[name])
         if "augmentation" in data:
+            refuse_unknown(data["augmentation"], Augmentation, "augmentation")
             ranges: dict[str, Any] = {
                 name: tuple(v) if isinstance(v, list) else v for name, v in data["augmentation"].items()
             }
