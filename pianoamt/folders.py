@@ -340,6 +340,7 @@ class FolderRun:
     tasks: list[FileTask] = field(default_factory=list)  # what there is to do
     results: list[FileResult] = field(default_factory=list)  # what became of it, and what needed no doing
     earlier: list[dict[str, Any]] = field(default_factory=list)  # rows of other recordings, from the report before
+    claims: dict[str, list[str]] = field(default_factory=dict)  # files in `out` that belong to a recording, by its path
     seen: tuple[int, int] | None = None  # stamp of the report that the plan was made by
     ignored: Counter[str] = field(default_factory=Counter)  # how many of what was not looked at
     wall_seconds: float = 0.0  # that the run has taken
@@ -350,6 +351,15 @@ class FolderRun:
         finished = {result.audio for result in self.results}
         return [task for task in self.tasks if task.audio not in finished]
 
+    def claim(
+        self,
+        audio: Path,  # a recording
+        outputs: Iterable[Path],  # files that it has, or will have
+    ) -> None:
+        "Enter files under their recording's name."
+        names = [Path(os.path.relpath(path, self.out)).as_posix() for path in outputs]
+        self.claims[os.path.abspath(audio)] = [*self.claims.get(os.path.abspath(audio), []), *names]
+
     def count(
         self,
         status: str,  # done, skipped or failed
@@ -357,6 +367,16 @@ class FolderRun:
         "How many recordings came to that, and how much is in them."
         rows = [result for result in self.results if result.status == status]
         return len(rows), sum(row.seconds or 0 for row in rows), sum(row.notes or 0 for row in rows)
+
+# %% ../nbs/14b_folders.ipynb #siz1
+def _size_of(
+    path: str | os.PathLike[str],  # a recording
+) -> int | None:  # bytes; None where it cannot be seen
+    "How large a recording is."
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
 
 # %% ../nbs/14b_folders.ipynb #c052
 def _refuse(
@@ -376,7 +396,8 @@ def _look_at(
 ) -> FileTask | FileResult:  # what is to be done, or why nothing is
     "Decide what is to be done with one recording."
     outputs = output_paths(task.stem, run.options.formats)
-    if before is not None and not anew and all(is_complete(output) for output in outputs):
+    is_same = before is not None and before.get("size") in (None, _size_of(task.audio))  # not a newer one of that name
+    if before is not None and is_same and not anew and all(is_complete(output) for output in outputs):
         seconds, notes = before.get("seconds"), before.get("notes")
         seconds, notes = seconds if isinstance(seconds, float) else None, notes if isinstance(notes, int) else None
         return FileResult(task.audio, "skipped", seconds, None, notes, outputs)
@@ -458,43 +479,65 @@ def _usable_row(
 def read_report(
     out: Path,  # folder of results
 ) -> list[dict[str, Any]]:  # rows with `audio`, a path, and `outputs`, names in that folder that are still there
-    "What earlier runs have put, or were about to put, into a folder, as far as a report in it tells."
+    "What earlier runs have put, or were about to put, there; raises `PianoamtError` for another file of that name."
+    path = out / REPORT_NAME
+    if not os.path.lexists(path):
+        return []
     try:
-        report = json.loads((out / REPORT_NAME).read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
         rows = [*report["files"], *report.get("left", []), *report.get("earlier", [])]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return []  # none, or another file of that name
+        raise PianoamtError(f"{show_path(path)}: not a report of ours; move it away, or use another --out") from None
     return [found for row in rows if (found := _usable_row(row, out))]
 
 # %% ../nbs/14b_folders.ipynb #own4
-def _size_of(
-    path: str | os.PathLike[str],  # a recording
-) -> int | None:  # bytes; None where it cannot be seen
-    "How large a recording is."
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return None
-
-
 def _owners(
     ladders: dict[Path, Sequence[str]],  # the names each recording may have
     rows: Iterable[dict[str, Any]],  # from `read_report`
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:  # rows of these recordings, by their paths; all others
     "Tell the results of a run's recordings from those of others."
     places = {os.path.abspath(path) for path in ladders}
-    heirs = {ladder[0]: path for path, ladder in ladders.items()}
+    rungs = [(rung, name, path) for path, ladder in ladders.items() for rung, name in enumerate(ladder)]
+    heirs = {name: path for _, name, path in sorted(rungs, key=lambda each: -each[0])}  # first rungs win
     own: dict[str, dict[str, Any]] = {}
     others = []
     for row in rows:
         heir = heirs.get(_strip(row["outputs"][0]))
         if row["audio"] in places:
-            own[row["audio"]] = row
+            known = own.get(row["audio"], {"outputs": []})["outputs"]
+            own[row["audio"]] = own.get(row["audio"], row) | {"outputs": list(dict.fromkeys([*known, *row["outputs"]]))}
         elif heir and not os.path.exists(row["audio"]) and row.get("size") == _size_of(heir) is not None:
             own.setdefault(os.path.abspath(heir), row)
         else:
             others.append(row)
     return own, others
+
+# %% ../nbs/14b_folders.ipynb #own8
+def _read_owners(
+    run: FolderRun,  # whose report, claims and earlier rows are set
+    ladders: dict[Path, Sequence[str]],  # the names each recording may have
+) -> dict[str, dict[str, Any]]:  # rows of these recordings, by their paths
+    "Learn from the report in a folder what belongs to whom."
+    run.seen = report_stamp(run.out)
+    try:
+        own, run.earlier = _owners(ladders, read_report(run.out))
+    except PianoamtError:
+        if run.has_report:
+            raise
+        return {}  # what is named needs no report
+    run.has_report = run.has_report or run.seen is not None
+    run.claims = {path: list(row["outputs"]) for path, row in own.items()}
+    return own
+
+# %% ../nbs/14b_folders.ipynb #c060
+def _describe_result(
+    result: FileResult,  # of one recording
+    out: Path,  # folder of the results
+) -> dict[str, Any]:  # for JSON; outputs as seen from that folder
+    "One row of a report."
+    row = {name: value for name, value in asdict(result).items() if name != "trace"}
+    outputs = [Path(os.path.relpath(path, out)).as_posix() for path in result.outputs]
+    return row | {"audio": os.path.abspath(result.audio), "size": _size_of(result.audio), "outputs": outputs}
 
 # %% ../nbs/14b_folders.ipynb #c057
 def plan_run(
@@ -511,8 +554,7 @@ def plan_run(
     run = FolderRun(tuple(Path(path) for path in inputs), Path(out), options, weights_checksum(options))
     ladders, named = _find_all(run, recursive)
     reserved = [_strip(REPORT_NAME)] if run.has_report and "json" in run.options.formats else []
-    run.seen = report_stamp(run.out)
-    own, run.earlier = _owners(ladders, read_report(run.out))
+    own = _read_owners(run, ladders)
     reserved += [_strip(name) for row in run.earlier for name in row["outputs"]]
     taken = {same_name(name) for name in reserved}
     originals = {os.path.realpath(path) for path in ladders}
@@ -526,29 +568,31 @@ def plan_run(
             is_known = name in {_strip(output) for output in row["outputs"]}
             task = FileTask(path, run.out / name, 0.0)
             outcome = _look_at(task, run, originals, row if is_known else None, path in named or overwrite)
+        if isinstance(outcome, FileTask):
+            run.claim(path, output_paths(outcome.stem, options.formats))
         run.tasks += [outcome] if isinstance(outcome, FileTask) else []
         run.results += [outcome] if isinstance(outcome, FileResult) else []
         if progress:
             progress((index + 1) / len(ladders))
     return run
 
-# %% ../nbs/14b_folders.ipynb #c060
-def _describe_result(
-    result: FileResult,  # of one recording
-    out: Path,  # folder of the results
-) -> dict[str, Any]:  # for JSON; outputs as seen from that folder
-    "One row of a report."
-    row = {name: value for name, value in asdict(result).items() if name != "trace"}
-    outputs = [Path(os.path.relpath(path, out)).as_posix() for path in result.outputs]
-    return row | {"audio": os.path.abspath(result.audio), "size": _size_of(result.audio), "outputs": outputs}
-
 # %% ../nbs/14b_folders.ipynb #j21
+def _with_claims(
+    row: dict[str, Any],  # from `_describe_result`
+    run: FolderRun,  # whose row it is
+) -> dict[str, Any]:  # the same, with all files there that belong to the recording
+    "What a recording has once been given stays its own, in whatever format and whatever came later."
+    kept = [name for name in run.claims.get(row["audio"], []) if os.path.lexists(run.out / name)]
+    return row | {"outputs": list(dict.fromkeys([*row["outputs"], *kept]))}
+
+
 def describe_run(
     run: FolderRun,  # at any stage
 ) -> dict[str, Any]:  # for JSON; times in seconds
     "Lay a run out for machines."
     options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(run.options).items()}
     left = [FileResult(task.audio, "left", outputs=output_paths(task.stem, run.options.formats)) for task in run.left]
+    in_order = sorted(run.results, key=lambda row: str(row.audio))
     (done, seconds, notes), (skipped, _, _), (failed, _, _) = map(run.count, ("done", "skipped", "failed"))
     totals: dict[str, float] = {"done": done, "skipped": skipped, "failed": failed, "left": len(left)}
     totals |= {"seconds": seconds, "notes": notes, "wall_seconds": run.wall_seconds}
@@ -561,9 +605,9 @@ def describe_run(
         "complete": not left,
         "totals": totals,
         "ignored": dict(run.ignored),
-        "files": [_describe_result(result, run.out) for result in sorted(run.results, key=lambda row: str(row.audio))],
+        "files": [_with_claims(_describe_result(result, run.out), run) for result in in_order],
         "earlier": run.earlier,
-        "left": [_describe_result(result, run.out) for result in left],
+        "left": [_with_claims(_describe_result(result, run.out), run) for result in left],
     }
 
 # %% ../nbs/14b_folders.ipynb #j23

@@ -371,8 +371,8 @@ def torch_threads(
         before = mine[-1] if mine else _usual[0]
         _inside.append(count)
     mine.append(count)
-    torch.set_num_threads(count)
     try:
+        torch.set_num_threads(count)
         yield
     finally:
         mine.pop()

@@ -434,9 +434,10 @@ def _is_stranger(
     if stored is None or piece.midi is None or not stored.origin or _unchanged(piece, stored):
         return False
     try:
-        return (
-            Path(stored.origin) != piece.midi.resolve() and Path(stored.origin).read_bytes() != piece.midi.read_bytes()
-        )
+        if Path(stored.origin) == piece.midi.resolve():
+            return False
+        same_notes = Path(stored.origin).read_bytes() == piece.midi.read_bytes()
+        return not (same_notes and source_stamp(piece)[0] == stored.sources[0])  # and a recording as large
     except OSError:
         return False  # the other one has gone
 
