@@ -363,6 +363,7 @@ def describe_cut(
 
 # %% ../nbs/01_audio.ipynb #siz8
 _CHUNKS = (b"LIST", b"id3 ", b"ID3 ", b"iXML", b"bext", b"_PMX", b"JUNK", b"cue ", b"smpl", b"PAD ", b"FLLR", b"axml")
+_MOST_CHUNKS = 1_000  # of a file that somebody means well with
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 
 
@@ -372,7 +373,9 @@ def _sound_begins(
     "Walk over a WAV's chunks to its sound."
     place = 12
     with open(path, "rb") as file:
-        while file.seek(place) and len(head := file.read(8)) == 8:
+        for _ in range(_MOST_CHUNKS):
+            file.seek(place)
+            head = file.read(8)
             size = int.from_bytes(head[4:], "little")
             if head.startswith(b"data"):
                 return place + 8
@@ -387,9 +390,10 @@ def _hidden_bytes(
     "Tell hidden sound from what else may follow."
     end = path.stat().st_size
     with open(path, "rb") as file:
-        while place + 8 <= end:
+        for _ in range(_MOST_CHUNKS):
             file.seek(place)
-            head = file.read(12)
+            if len(head := file.read(12)) < 8:
+                break
             if head.startswith(b"ID3"):  # a tag, its length in seven bits of each of four bytes
                 place += 10 + sum((byte & 127) << 7 * step for step, byte in enumerate(head[9:5:-1]))
                 continue
@@ -403,7 +407,10 @@ def _hidden_bytes(
                     break
             else:
                 break
-    return _untagged(path, end - place) if place < end else 0
+        file.seek(place)
+        if not file.read(2**20).strip(b"\0"):  # nothing, or room that somebody left
+            return 0
+    return _untagged(path, end - place)
 
 
 def _refuse_hidden(
