@@ -314,7 +314,7 @@ def _whole_chunks(
     path: Path,  # a file that libsndfile reads
 ) -> Iterator[npt.NDArray[np.float32]]:  # pieces of shape (samples, channels)
     "Decode a file by libsndfile, and by FFmpeg what libsndfile takes for no part of it."
-    if path.suffix.lower() == ".mp3" and not states_length(path) and find_spec("av"):
+    if not states_length(path) and find_spec("av"):
         yield from _foreign_chunks(path)  # libsndfile reads no further than it guesses
         return
     heard, unread = yield from _sound_chunks(path)

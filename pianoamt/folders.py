@@ -341,6 +341,7 @@ class FolderRun:
     results: list[FileResult] = field(default_factory=list)  # what became of it, and what needed no doing
     earlier: list[dict[str, Any]] = field(default_factory=list)  # rows of other recordings, from the report before
     claims: dict[str, list[str]] = field(default_factory=dict)  # files in `out` that belong to a recording, by its path
+    sizes: dict[str, Any] = field(default_factory=dict)  # of the recordings that results there were made of
     seen: tuple[int, int] | None = None  # stamp of the report that the plan was made by
     ignored: Counter[str] = field(default_factory=Counter)  # how many of what was not looked at
     wall_seconds: float = 0.0  # that the run has taken
@@ -527,6 +528,7 @@ def _read_owners(
         return {}  # what is named needs no report
     run.has_report = run.has_report or run.seen is not None
     run.claims = {path: list(row["outputs"]) for path, row in own.items()}
+    run.sizes = {path: row.get("size") for path, row in own.items()}
     return own
 
 # %% ../nbs/14b_folders.ipynb #c060
@@ -583,7 +585,11 @@ def _with_claims(
 ) -> dict[str, Any]:  # the same, with all files there that belong to the recording
     "What a recording has once been given stays its own, in whatever format and whatever came later."
     kept = [name for name in run.claims.get(row["audio"], []) if os.path.lexists(run.out / name)]
-    return row | {"outputs": list(dict.fromkeys([*row["outputs"], *kept]))}
+    is_old = (
+        row["status"] in ("failed", "left") and row["audio"] in run.sizes
+    )  # what is there was made of another sound
+    size = run.sizes[row["audio"]] if is_old else row["size"]
+    return row | {"size": size, "outputs": list(dict.fromkeys([*row["outputs"], *kept]))}
 
 
 def describe_run(
