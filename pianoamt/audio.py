@@ -104,6 +104,13 @@ _FOREIGN = (  # and FFmpeg this
 )
 
 
+def _tag_length(
+    start: bytes,  # the first ten bytes of something, or more
+) -> int:  # of the ID3 tag that begins there, in bytes; 0 where none does
+    "How much of a file is a tag: its length stands in seven bits of each of four bytes."
+    return 10 + sum((byte & 127) << 7 * n for n, byte in enumerate(start[9:5:-1])) if start.startswith(b"ID3") else 0
+
+
 def _needs_ffmpeg(
     path: Path,  # an ordinary file
 ) -> bool:  # False where libsndfile reads it
@@ -111,8 +118,8 @@ def _needs_ffmpeg(
     try:
         with open(path, "rb") as file:
             start = behind = file.read(32)
-            if start.startswith(b"ID3"):  # a tag, of any sound; its length is in seven bits of each of four bytes
-                file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(start[9:5:-1])))
+            if length := _tag_length(start):  # of any sound
+                file.seek(length)
                 behind = file.read(32)
     except OSError as error:
         raise AudioError(f"{show_path(path)}: cannot be read ({error.strerror})") from None
@@ -297,11 +304,7 @@ def states_length(
 ) -> bool:  # False where its length is a guess
     "Whether a file says how long it is."
     with open(path, "rb") as file:
-        start = file.read(10)
-        if start.startswith(b"ID3"):
-            file.seek(10 + sum((byte & 127) << 7 * place for place, byte in enumerate(start[9:5:-1])))
-        else:
-            file.seek(0)
+        file.seek(_tag_length(file.read(10)))
         start = file.read(4096)
     is_stream = start[:1] == b"\xff" and start[1] & 0xE0 == 0xE0
     return not is_stream or any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))
@@ -394,15 +397,14 @@ def _hidden_bytes(
             file.seek(place)
             if len(head := file.read(12)) < 8:
                 break
-            if head.startswith(b"ID3"):  # a tag, its length in seven bits of each of four bytes
-                place += 10 + sum((byte & 127) << 7 * step for step, byte in enumerate(head[9:5:-1]))
+            if length := _tag_length(head):
+                place += length
                 continue
             for pad in range(1 + place % 2):  # some writers pad chunks of odd length, some do not
                 name, size = head[pad : pad + 4], int.from_bytes(head[pad + 4 : pad + 8], "little")
-                fits, letters = place + pad + 8 + size <= end, name.rstrip(b"\0")
-                if name in _CHUNKS or (
-                    fits and letters.isascii() and letters.decode("ascii").isprintable() and letters
-                ):
+                letters = name.rstrip(b"\0").decode("latin-1")
+                is_name = letters != "" and letters.isascii() and letters.isprintable()
+                if name in _CHUNKS or (is_name and place + pad + 8 + size <= end):
                     place = min(end, place + pad + 8 + size)
                     break
             else:

@@ -328,6 +328,14 @@ class FileTask:
     seconds: float  # of sound
 
 # %% ../nbs/14b_folders.ipynb #c050x0
+def _seen_from(
+    out: Path,  # folder of the results
+    paths: Iterable[Path],  # results
+) -> list[str]:  # as a report names them
+    "Paths of results, relative to their folder."
+    return [Path(os.path.relpath(path, out)).as_posix() for path in paths]
+
+
 @dataclass
 class FolderRun:
     """A run over many recordings: what there is to do, and what became of it so far."""
@@ -358,8 +366,7 @@ class FolderRun:
         outputs: Iterable[Path],  # files that it has, or will have
     ) -> None:
         "Enter files under their recording's name."
-        names = [Path(os.path.relpath(path, self.out)).as_posix() for path in outputs]
-        self.claims[os.path.abspath(audio)] = [*self.claims.get(os.path.abspath(audio), []), *names]
+        self.claims.setdefault(os.path.abspath(audio), []).extend(_seen_from(self.out, outputs))
 
     def count(
         self,
@@ -538,7 +545,7 @@ def _describe_result(
 ) -> dict[str, Any]:  # for JSON; outputs as seen from that folder
     "One row of a report."
     row = {name: value for name, value in asdict(result).items() if name != "trace"}
-    outputs = [Path(os.path.relpath(path, out)).as_posix() for path in result.outputs]
+    outputs = _seen_from(out, result.outputs)
     return row | {"audio": os.path.abspath(result.audio), "size": _size_of(result.audio), "outputs": outputs}
 
 # %% ../nbs/14b_folders.ipynb #c057
@@ -585,9 +592,8 @@ def _with_claims(
 ) -> dict[str, Any]:  # the same, with all files there that belong to the recording
     "What a recording has once been given stays its own, in whatever format and whatever came later."
     kept = [name for name in run.claims.get(row["audio"], []) if os.path.lexists(run.out / name)]
-    is_old = (
-        row["status"] in ("failed", "left") and row["audio"] in run.sizes
-    )  # what is there was made of another sound
+    # what lies there before a recording is done was made of the sound of before
+    is_old = row["status"] in ("failed", "left") and row["audio"] in run.sizes
     size = run.sizes[row["audio"]] if is_old else row["size"]
     return row | {"size": size, "outputs": list(dict.fromkeys([*row["outputs"], *kept]))}
 

@@ -125,9 +125,8 @@ def open_study(
     settings = json.loads(json.dumps(settings))
     try:
         study = optuna.create_study(**book, direction=direction, pruner=pruner)
-        begin = (
-            None if seed is None else seed + len(study.get_trials(deepcopy=False))
-        )  # or it would draw the same again
+        trials = len(study.get_trials(deepcopy=False))
+        begin = None if seed is None else seed + trials  # or it would draw the same again
         study.sampler = optuna.samplers.TPESampler(seed=begin, n_startup_trials=5)
         if "settings" not in study.user_attrs:
             study.set_user_attr("settings", settings)
