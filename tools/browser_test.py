@@ -38,7 +38,12 @@ from pianoamt.notes import read_midi
 
 FLAGS = "headless no-sandbox disable-gpu disable-dev-shm-usage no-first-run disable-background-networking mute-audio"
 NAME = "Étude & <b>take 2<b>.flac"
-HEAD, LEFT, ROW, TOP = 6, 36, 5, 108  # of roll.js: pixels above and left of the keys, pixels a key, the highest key
+HEAD, LEFT, ROW, TOP = (
+    6,
+    36,
+    5,
+    108,
+)  # of roll.js: pixels above and left of the keys, pixels a key, the highest key
 PATIENCE = 300  # s
 PICTURE = 1000, 935  # pixels of the page in the docs, width and height
 PATHS = [
@@ -76,7 +81,10 @@ def check(name: str, test: Callable[[], object]) -> None:
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
     passed += not problem
     failed.extend([name] if problem else [])
-    print(f"{'FAILED' if problem else 'ok'}: {name} ({time.monotonic() - begun:.1f} s) {problem}".rstrip(), flush=True)
+    print(
+        f"{'FAILED' if problem else 'ok'}: {name} ({time.monotonic() - begun:.1f} s) {problem}".rstrip(),
+        flush=True,
+    )
 
 
 @contextmanager
@@ -105,7 +113,9 @@ def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
         options.add_argument(f"--{flag}")
     options.binary_location = shutil.which("chromium") or shutil.which("chromium-browser")
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+    )
     try:
         yield driver
     finally:
@@ -120,7 +130,9 @@ class Page:
 
     def wait(self, test: Callable[[], object], seconds: float = PATIENCE) -> object:
         """Wait until a test holds."""
-        waiting = WebDriverWait(self.driver, seconds, 0.1, [StaleElementReferenceException, NoSuchElementException])
+        waiting = WebDriverWait(
+            self.driver, seconds, 0.1, [StaleElementReferenceException, NoSuchElementException]
+        )
         return waiting.until(lambda _: test())
 
     def find(self, selector: str) -> object:
@@ -148,7 +160,9 @@ class Page:
     def download(self) -> bytes:
         """The MIDI file as it arrives on disk, taken away again."""
         self.press("Download MIDI")
-        self.wait(lambda: [f for f in self.downloads.iterdir() if f.suffix == ".mid" and f.stat().st_size])
+        self.wait(
+            lambda: [f for f in self.downloads.iterdir() if f.suffix == ".mid" and f.stat().st_size]
+        )
         [file] = [f for f in self.downloads.iterdir() if f.suffix == ".mid"]
         content = file.read_bytes()
         file.unlink()
@@ -157,8 +171,12 @@ class Page:
     def point(self, seconds: float, pitch: int) -> tuple[float, float]:
         """Where a moment and a key are, in pixels from the middle of the roll."""
         roll = self.find("canvas.pianoamt-roll")
-        wide, high = self.driver.execute_script("return [arguments[0].clientWidth, arguments[0].clientHeight]", roll)
-        return LEFT + seconds / 10 * (wide - LEFT) - wide / 2, HEAD + (TOP - pitch + 0.5) * ROW - high / 2
+        wide, high = self.driver.execute_script(
+            "return [arguments[0].clientWidth, arguments[0].clientHeight]", roll
+        )
+        return LEFT + seconds / 10 * (wide - LEFT) - wide / 2, HEAD + (
+            TOP - pitch + 0.5
+        ) * ROW - high / 2
 
     def mouse(self) -> ActionChains:
         """A hand on the mouse."""
@@ -168,15 +186,24 @@ class Page:
 def visit(page: Page, port: int, wanted: Path, sure: Path, large: Path, recording: Path) -> None:
     """Do what a visitor does."""
     roll, notes = "canvas.pianoamt-roll", read_midi(wanted).notes
-    check("the page opens", lambda: [page.driver.get(f"http://127.0.0.1:{port}/"), page.find(".pianoamt-drop")])
+    check(
+        "the page opens",
+        lambda: [page.driver.get(f"http://127.0.0.1:{port}/"), page.find(".pianoamt-drop")],
+    )
     page.upload(large)
     refused = "is larger than 1 MB"
-    check("a file that is too large is refused", lambda: page.wait(lambda: refused in page.find(".pianoamt-drop").text))
+    check(
+        "a file that is too large is refused",
+        lambda: page.wait(lambda: refused in page.find(".pianoamt-drop").text),
+    )
     page.upload(recording)
     check("the recording is transcribed", lambda: page.wait(lambda: page.count() == len(notes)))
     check("its name is text, not HTML", lambda: NAME in page.message())
     check("the MIDI file is the command line's", lambda: page.download() == wanted.read_bytes())
-    check("nothing of the upload is left", lambda: not list(page.downloads.parent.rglob("recording.*")))
+    check(
+        "nothing of the upload is left",
+        lambda: not list(page.downloads.parent.rglob("recording.*")),
+    )
 
     handle = page.find(".noUi-handle")
     handle.send_keys(Keys.END)
@@ -195,7 +222,10 @@ def visit(page: Page, port: int, wanted: Path, sure: Path, large: Path, recordin
         0, 25 * ROW
     ).release().perform()
     check("a note is dragged", lambda: page.wait(lambda: "corrections: 1" in page.message(), 20))
-    check("to where it was put", lambda: lower in midi(page)["pitch"] and len(midi(page)) == len(notes))
+    check(
+        "to where it was put",
+        lambda: lower in midi(page)["pitch"] and len(midi(page)) == len(notes),
+    )
     canvas.send_keys(Keys.DELETE)
     check("a note is deleted", lambda: page.wait(lambda: page.count() == len(notes) - 1, 20))
     page.mouse().move_to_element_with_offset(canvas, *page.point(5.0, 25)).double_click().perform()
@@ -204,18 +234,28 @@ def visit(page: Page, port: int, wanted: Path, sure: Path, large: Path, recordin
     check("where it was clicked", lambda: abs(added[added["pitch"] == 25]["onset"][0] - 5.0) < 0.05)
     for _ in range(3):
         page.press("Undo")
-    check("and all is taken back", lambda: page.wait(lambda: "corrections" not in page.message(), 20))
+    check(
+        "and all is taken back", lambda: page.wait(lambda: "corrections" not in page.message(), 20)
+    )
     check("without a trace", lambda: page.download() == wanted.read_bytes())
 
     page.press("Play")
     length = "return document.querySelector('audio').duration"
     check(
-        "recording and transcription play", lambda: page.wait(lambda: (page.driver.execute_script(length) or 0) > 9.9)
+        "recording and transcription play",
+        lambda: page.wait(lambda: (page.driver.execute_script(length) or 0) > 9.9),
     )
     page.upload(Path(__file__))
-    check("what is no recording is refused", lambda: page.wait(lambda: "not a sound file" in page.message(), 20))
+    check(
+        "what is no recording is refused",
+        lambda: page.wait(lambda: "not a sound file" in page.message(), 20),
+    )
     loaded = "return performance.getEntriesByType('resource').filter(e => e.responseStatus).map(e => e.name)"
-    strange = [name for name in page.driver.execute_script(loaded) if not re.match(r"(http://127|blob:|data:)", name)]
+    strange = [
+        name
+        for name in page.driver.execute_script(loaded)
+        if not re.match(r"(http://127|blob:|data:)", name)
+    ]
     check("nothing was loaded from elsewhere", lambda: not strange)
 
 
@@ -223,7 +263,9 @@ def show_off(page: Page, recording: Path, path: str) -> None:
     """Take the picture of the app that the docs show: a note is clicked, the mouse rests elsewhere."""
     page.upload(recording)
     page.wait(lambda: recording.name in page.message() and page.count() > 0)
-    frame = page.driver.execute_script("return [outerWidth - innerWidth, outerHeight - innerHeight]")
+    frame = page.driver.execute_script(
+        "return [outerWidth - innerWidth, outerHeight - innerHeight]"
+    )
     page.driver.set_window_size(*(size + more for size, more in zip(PICTURE, frame, strict=True)))
     notes = midi(page)
     note = notes[notes["onset"] > 4][0]
@@ -244,7 +286,9 @@ def midi(page: Page) -> object:
 def ask(port: int, path: str, **headers: str) -> tuple[int, bytes]:
     """Ask the server for a path exactly as it is written."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    connection.request(
+        "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
     answer = connection.getresponse()
     return answer.status, answer.read()
 
@@ -253,10 +297,28 @@ async def run_code(port: int, kernel: str, code: str, **headers: str) -> None:
     """Send a kernel what a notebook would send to run code, on every channel."""
     address = HTTPRequest(f"ws://127.0.0.1:{port}/api/kernels/{kernel}/channels", headers=headers)
     socket_ = await websocket_connect(address)
-    content = {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False}
+    content = {
+        "code": code,
+        "silent": False,
+        "store_history": False,
+        "user_expressions": {},
+        "allow_stdin": False,
+    }
     for channel in ("shell", "control"):
-        head = {"msg_id": channel, "username": "", "session": "s", "msg_type": "execute_request", "version": "5.3"}
-        body = {"header": head, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        head = {
+            "msg_id": channel,
+            "username": "",
+            "session": "s",
+            "msg_type": "execute_request",
+            "version": "5.3",
+        }
+        body = {
+            "header": head,
+            "parent_header": {},
+            "metadata": {},
+            "content": content,
+            "channel": channel,
+        }
         await socket_.write_message(json.dumps({**body, "buffers": []}))
     await asyncio.sleep(3)
     socket_.close()
@@ -265,10 +327,17 @@ async def run_code(port: int, kernel: str, code: str, **headers: str) -> None:
 def attack(page: Page, port: int, folder: Path) -> None:
     """Ask for what must not be given."""
     answers = {path: ask(port, path) for path in PATHS}
-    leaks = [path for path, (status, body) in answers.items() if status == 200 or b"root:" in body or b"argv" in body]
+    leaks = [
+        path
+        for path, (status, body) in answers.items()
+        if status == 200 or b"root:" in body or b"argv" in body
+    ]
     check(f"{len(PATHS)} paths outside the app give nothing", lambda: not leaks or print(leaks))
     check("another host's name is refused", lambda: ask(port, "/", Host="evil.example")[0] == 403)
-    check("another site's page is refused", lambda: ask(port, "/", Sec_Fetch_Site="cross-site")[0] == 403)
+    check(
+        "another site's page is refused",
+        lambda: ask(port, "/", Sec_Fetch_Site="cross-site")[0] == 403,
+    )
     data = page.driver.find_element(By.ID, "jupyter-config-data").get_attribute("textContent")
     kernel, written = json.loads(data)["kernelId"], folder / "written"
     code = f"open({str(written)!r}, 'w').close()"
@@ -284,11 +353,18 @@ def attack(page: Page, port: int, folder: Path) -> None:
         return False
 
     check("another site's script is refused", other_origin)
-    outside = {entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)} - {"127.0.0.1"}
+    outside = {
+        entry[4][0] for entry in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)
+    } - {"127.0.0.1"}
     outside = {address for address in outside if not address.startswith("127.")}
-    if sys.platform == "linux":  # all of 127.0.0.0/8 is this machine, and a server on 0.0.0.0 answers there, too
+    if (
+        sys.platform == "linux"
+    ):  # all of 127.0.0.0/8 is this machine, and a server on 0.0.0.0 answers there, too
         outside.add("127.0.0.2")
-    check("no other address is listened at", lambda: not any(reaches(address, port) for address in outside))
+    check(
+        "no other address is listened at",
+        lambda: not any(reaches(address, port) for address in outside),
+    )
 
 
 def reaches(address: str, port: int) -> bool:
@@ -301,7 +377,11 @@ def reaches(address: str, port: int) -> bool:
 def main() -> int:
     """Run all checks."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--command", default=str(Path(sys.executable).parent / "pianoamt"), help="the pianoamt to try")
+    parser.add_argument(
+        "--command",
+        default=str(Path(sys.executable).parent / "pianoamt"),
+        help="the pianoamt to try",
+    )
     parser.add_argument("--screenshot", default="", help="where to save a picture of the app")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -323,7 +403,10 @@ def main() -> int:
                 page = Page(driver, downloads)
                 page.driver.get(f"http://127.0.0.1:{port}/")
                 show_off(page, shutil.copy(recording, folder / "prelude.flac"), args.screenshot)
-        with running_app([*command, "--megabytes", "1"], home) as (process, port), browser(downloads) as driver:
+        with (
+            running_app([*command, "--megabytes", "1"], home) as (process, port),
+            browser(downloads) as driver,
+        ):
             page = Page(driver, downloads)
             visit(page, port, wanted, sure, large, recording)
             attack(page, port, folder)

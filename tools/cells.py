@@ -11,7 +11,17 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ["notebook", "exported", "longest", "over 20", "ordinary", "per-export", "median", "prose", "hidden"]
+COLUMNS = [
+    "notebook",
+    "exported",
+    "longest",
+    "over 20",
+    "ordinary",
+    "per-export",
+    "median",
+    "prose",
+    "hidden",
+]
 COLUMNS += ["flagged", "kB"]
 EXPORTS = {"export", "exports", "exporti"}
 
@@ -29,17 +39,27 @@ def code_lines(source: str) -> int:
 def only_imports(source: str) -> bool:
     """Whether a cell holds imports and nothing else."""
     bare = re.sub(r"\([^)]*\)", "", source, flags=re.S)
-    lines = [line.strip() for line in bare.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line.strip() for line in bare.splitlines() if line.strip() and not line.startswith("#")
+    ]
     return all(re.match(r"(from|import)\s|if TYPE_CHECKING:", line) for line in lines)
 
 
 def undemonstrated(path: Path) -> list[str]:
     """The exported cells of one notebook that are followed by another one."""
-    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    cells = [
+        cell
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
     sources = ["".join(cell["source"]) for cell in cells]
     marked = [bool(directives(source) & EXPORTS) and not only_imports(source) for source in sources]
     pairs = zip(cells, marked, [*marked[1:], True], strict=True)
-    return [f"{path.name}: cell {cell['id']} is not shown at work" for cell, here, after in pairs if here and after]
+    return [
+        f"{path.name}: cell {cell['id']} is not shown at work"
+        for cell, here, after in pairs
+        if here and after
+    ]
 
 
 def row(path: Path) -> list[str]:
@@ -59,8 +79,16 @@ def row(path: Path) -> list[str]:
         else:
             ordinary.append(code_lines(source))
             flagged += bool(marks & {"slow", "gpu", "data", "notest"})
-    figures = [len(exported), max(exported, default=0), sum(count > 20 for count in exported), len(ordinary)]
-    figures += [f"{len(ordinary) / len(exported):.1f}" if exported else "-", f"{median(ordinary or [0]):g}"]
+    figures = [
+        len(exported),
+        max(exported, default=0),
+        sum(count > 20 for count in exported),
+        len(ordinary),
+    ]
+    figures += [
+        f"{len(ordinary) / len(exported):.1f}" if exported else "-",
+        f"{median(ordinary or [0]):g}",
+    ]
     figures += [prose, hidden, flagged, round(path.stat().st_size / 1000)]
     return [path.name.removesuffix(".ipynb"), *map(str, figures)]
 

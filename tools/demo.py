@@ -42,13 +42,17 @@ def performance(seed: int = 846) -> tuple[np.ndarray, np.ndarray]:
             for place, pitch in enumerate([low, second, *upper, *upper]):
                 onset = now + (half * 8 + place) * pace + rng.normal(0, 0.006)
                 held = (8 - place if place < 2 else 1.1) * pace
-                notes.append((onset, onset + held, pitch, swell + 6 * (place == 4) + rng.normal(0, 3)))
+                notes.append(
+                    (onset, onset + held, pitch, swell + 6 * (place == 4) + rng.normal(0, 3))
+                )
         now += 16 * pace
     for pitch in (43, 55, 59, 62, 67):
         notes.append((now + rng.normal(0, 0.006), now + 2.5, pitch, 58 + rng.normal(0, 3)))
     pedal += [(now - 0.06, 0), (now + 0.12, 127), (now + 2.6, 0)]
     onset, offset, pitch, velocity = np.array(notes).T
-    return make_notes(onset, offset, pitch.astype(int), np.round(velocity)), make_pedal(*np.array(pedal).T)
+    return make_notes(onset, offset, pitch.astype(int), np.round(velocity)), make_pedal(
+        *np.array(pedal).T
+    )
 
 
 def main() -> None:
@@ -57,14 +61,15 @@ def main() -> None:
     parser.add_argument("pack", type=Path, help="the .json of a sampled piano, its audio beside it")
     pack_path = parser.parse_args().pack
     audio, _ = sf.read(
-        next(path for path in pack_path.parent.glob(pack_path.stem + ".*") if path != pack_path), dtype="float32"
+        next(path for path in pack_path.parent.glob(pack_path.stem + ".*") if path != pack_path),
+        dtype="float32",
     )
     notes, pedal = performance()
     dry = render(
         notes,
         pedal,
         load_pack(pack_path, audio),
-        Voicing(stretch_cents=4, key_cents=1.5, release_ms=90, attack_ms=4, seed=1),
+        Voicing(stretch_cents=4, key_cents=1.5, release_ms=90, onset_delay_ms=4, seed=1),
     )
     room = synthetic_room(np.random.default_rng(11))
     wet = add_room(dry, room)

@@ -101,7 +101,10 @@ def header(source: str) -> str:
     """The head of a function, as written: its name and its parameters with their comments, down to the colon."""
     node = ast.parse(source).body[0]
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    first = min(node.body[0].lineno, *(part.lineno for part in getattr(node.body[0], "decorator_list", [node.body[0]])))
+    first = min(
+        node.body[0].lineno,
+        *(part.lineno for part in getattr(node.body[0], "decorator_list", [node.body[0]])),
+    )
     lines = source.splitlines()[: first - 1]
     while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
         lines.pop()
@@ -115,7 +118,9 @@ def class_header(source: str) -> str:
     lines = source.splitlines()
     shown = lines[node.lineno - 1 - len(node.decorator_list) : node.lineno]
     fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
-    inits = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
+    inits = [
+        part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+    ]
     for part in fields if not inits else []:
         shown += lines[part.lineno - 1 : part.end_lineno]
     for part in inits:
@@ -140,7 +145,12 @@ def public_methods(cls: type) -> list[tuple[str, object]]:
     found = []
     for name, value in vars(cls).items():
         target = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if name[0] != "_" and inspect.isfunction(target) and target.__doc__ and target.__module__ == cls.__module__:
+        if (
+            name[0] != "_"
+            and inspect.isfunction(target)
+            and target.__doc__
+            and target.__module__ == cls.__module__
+        ):
             found.append((name, target))
     return found
 
@@ -149,7 +159,10 @@ def load(name: str) -> ModuleType:
     """A module of the package, with what it imports for type checkers only, so that signatures can be read."""
     module = importlib.import_module(name)
     for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in (
+            "TYPE_CHECKING",
+            "typing.TYPE_CHECKING",
+        ):
             exec(compile(ast.Module(node.body, []), name, "exec"), vars(module))
     return module
 
@@ -171,9 +184,15 @@ def constants(module: ModuleType, documented: set[str], level: int) -> str:
     statements = {}
     for node in ast.parse(source).body:
         targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
         )
-        for name in (part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)):
+        for name in (
+            part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+        ):
             statements[name] = "\n".join(lines[node.lineno - 1 : node.end_lineno])
     rest = [name for name in module.__all__ if name not in documented]
     if unknown := [name for name in rest if name not in statements]:
@@ -182,7 +201,9 @@ def constants(module: ModuleType, documented: set[str], level: int) -> str:
         return ""
     parts = [f"{'#' * level} Constants"]
     for name in rest:
-        parts.append(f"{anchor(name)}\n\n{'#' * (level + 1)} `{name}`\n\n```python\n{statements[name]}\n```")
+        parts.append(
+            f"{anchor(name)}\n\n{'#' * (level + 1)} `{name}`\n\n```python\n{statements[name]}\n```"
+        )
     return "\n\n".join(parts)
 
 
@@ -203,7 +224,9 @@ def local_links(source: str) -> str:
         return f'<a class="reference internal" href="{target}"><code class="docutils literal">{name}</code></a>'
 
     source = re.sub(r"\[`([^`\]]+)`\]\((?:\./+)?(\w+\.html(?:#[^)\s]+)?)\)", link, source)
-    return re.sub(r"\]\((?:\./)?(\w+)\.ipynb", lambda match: f"]({page_name(match[1])}.ipynb", source)
+    return re.sub(
+        r"\]\((?:\./)?(\w+)\.ipynb", lambda match: f"]({page_name(match[1])}.ipynb", source
+    )
 
 
 def last_level(source: str, level: int) -> int:
@@ -216,7 +239,9 @@ def last_level(source: str, level: int) -> int:
 def clean_code(cell: nbformat.NotebookNode) -> None:
     """Turn Quarto's cell options into MyST-NB's tags and leave the code that readers see."""
     options = dict(re.findall(r"^#\|\s*([\w-]+):\s*(.*?)\s*$", cell.source, flags=re.M))
-    cell.source = "\n".join(line for line in cell.source.splitlines() if not re.match(r"#\|", line)).strip("\n")
+    cell.source = "\n".join(
+        line for line in cell.source.splitlines() if not re.match(r"#\|", line)
+    ).strip("\n")
     tags = []
     if options.get("echo") == "false":
         tags.append("remove-input")
@@ -249,10 +274,14 @@ def convert(path: Path, module_name: str | None, tail: str) -> nbformat.Notebook
         name = shown_name(cell)
         if cell.cell_type == "raw":
             front = yaml.safe_load(cell.source.strip().strip("-"))
-            cell = new_markdown_cell(f"# {front['title']}\n\n{{.lead}}\n{front.get('description', '')}")
+            cell = new_markdown_cell(
+                f"# {front['title']}\n\n{{.lead}}\n{front.get('description', '')}"
+            )
         elif name:
             if module is None or name.partition(".")[0] not in vars(module):
-                raise DocsError(f"{path.name}: show_doc({name}) names nothing that its module exports")
+                raise DocsError(
+                    f"{path.name}: show_doc({name}) names nothing that its module exports"
+                )
             if name.partition(".")[0] in documented:
                 continue
             documented.add(name)
@@ -274,7 +303,9 @@ def convert(path: Path, module_name: str | None, tail: str) -> nbformat.Notebook
     if tail:
         cells.append(new_markdown_cell(tail))
     notebook.cells = cells
-    notebook.metadata = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}
+    }
     return notebook
 
 
@@ -297,7 +328,11 @@ def prepare(folder: Path) -> None:
             cache = proc_nbs(n_workers=0, force=True)
         except Exception as error:
             cause = error.__cause__
-            hint = " (let the notebook's hidden import cell import it)" if isinstance(cause, NameError) else ""
+            hint = (
+                " (let the notebook's hidden import cell import it)"
+                if isinstance(cause, NameError)
+                else ""
+            )
             raise DocsError(f"{error}\n{type(cause).__name__}: {cause}{hint}") from error
     if problems := [str(item.message) for item in caught if item.category is UserWarning]:
         raise DocsError("nbdev warned:\n" + "\n".join(problems))
@@ -325,7 +360,11 @@ class Page(HTMLParser):
         for key, value in attrs:
             if key in ("id", "name") and value:
                 self.ids.add(value)
-            elif key in ("href", "src") and value and tag in ("a", "link", "script", "img", "audio", "source"):
+            elif (
+                key in ("href", "src")
+                and value
+                and tag in ("a", "link", "script", "img", "audio", "source")
+            ):
                 self.links.append(value)
 
 
@@ -351,7 +390,11 @@ def dead_links(site: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 dead.append(f"{path.name}: {link} leads nowhere")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].ids
+            ):
                 dead.append(f"{path.name}: {link} has no such anchor")
     return sorted(set(dead))
 
@@ -364,7 +407,9 @@ def unanchored(site: Path) -> list[str]:
         if name:
             ids = Page(site / f"{page_name(path.name)}.html").ids
             missing += [
-                f"{name}.{public}" for public in importlib.import_module(name).__all__ if public.lower() not in ids
+                f"{name}.{public}"
+                for public in importlib.import_module(name).__all__
+                if public.lower() not in ids
             ]
     return missing
 
@@ -372,15 +417,27 @@ def unanchored(site: Path) -> list[str]:
 def methods(owner: type) -> list[tuple[str, object]]:
     """What a class says that one may call, its construction included."""
     mine = [(name, getattr(value, "__func__", value)) for name, value in vars(owner).items()]
-    shown = [(name, value) for name, value in mine if name in ("__init__", "__call__") or not name.startswith("_")]
-    return [(f"{owner.__name__}.{name}", value) for name, value in shown if inspect.isfunction(value)]
+    shown = [
+        (name, value)
+        for name, value in mine
+        if name in ("__init__", "__call__") or not name.startswith("_")
+    ]
+    return [
+        (f"{owner.__name__}.{name}", value) for name, value in shown if inspect.isfunction(value)
+    ]
 
 
 def callables(module: ModuleType) -> list[tuple[str, object]]:
     """The public functions of a module and the methods of its public classes."""
     found = [(name, getattr(module, name)) for name in module.__all__]
-    classes = [value for _, value in found if inspect.isclass(value) and not getattr(value, "_is_protocol", False)]
-    here = [each for owner in classes if owner.__module__ == module.__name__ for each in methods(owner)]
+    classes = [
+        value
+        for _, value in found
+        if inspect.isclass(value) and not getattr(value, "_is_protocol", False)
+    ]
+    here = [
+        each for owner in classes if owner.__module__ == module.__name__ for each in methods(owner)
+    ]
     return [(name, value) for name, value in found if inspect.isfunction(value)] + here
 
 
@@ -395,15 +452,25 @@ def ambiguous() -> list[str]:
     for module in modules():
         for name in importlib.import_module(module).__all__ if module not in COMMANDS else ():
             places.setdefault(name, []).append(module)
-    return [f"{name} is defined in {' and '.join(found)}" for name, found in places.items() if len(found) > 1]
+    return [
+        f"{name} is defined in {' and '.join(found)}"
+        for name, found in places.items()
+        if len(found) > 1
+    ]
 
 
 def undescribed() -> list[str]:
     """Parameters of public functions and methods that nothing is said about."""
     silent = []
-    for module, (title, function) in ((m, each) for m in modules() for each in callables(importlib.import_module(m))):
+    for module, (title, function) in (
+        (m, each) for m in modules() for each in callables(importlib.import_module(m))
+    ):
         parameters = inspect.signature(function).parameters
-        named = [each for each, p in parameters.items() if p.kind is not p.VAR_KEYWORD and each not in ("self", "cls")]
+        named = [
+            each
+            for each, p in parameters.items()
+            if p.kind is not p.VAR_KEYWORD and each not in ("self", "cls")
+        ]
         with contextlib.suppress(OSError):  # what dataclasses make has no source
             told = docments(function)
             silent += [f"{module}.{title}: {each}" for each in named if not told.get(each)]
@@ -423,7 +490,19 @@ def main() -> int:
             print(f"docs: {error}", file=sys.stderr)
             return 1
         site = Path(work) / "build" / "site"
-        code = build_main(["-q", "-W", "--keep-going", "-b", "html", "-d", f"{work}/trees", str(source), str(site)])
+        code = build_main(
+            [
+                "-q",
+                "-W",
+                "--keep-going",
+                "-b",
+                "html",
+                "-d",
+                f"{work}/trees",
+                str(source),
+                str(site),
+            ]
+        )
         if not code:
             shutil.rmtree(OUT, ignore_errors=True)
             shutil.copytree(site, OUT)

@@ -22,7 +22,13 @@ RAISERS = {"expect_fail", "ExceptionExpected", "raises", "assertRaises"}
 def name_of(node: ast.expr) -> str:
     """The last part of the name that a call uses, '' when it has none."""
     func = node.func if isinstance(node, ast.Call) else node
-    return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    return (
+        func.attr
+        if isinstance(func, ast.Attribute)
+        else func.id
+        if isinstance(func, ast.Name)
+        else ""
+    )
 
 
 def checks(node: ast.expr) -> bool:
@@ -77,7 +83,12 @@ def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
 
     nbdev.test.CaptureShell = shell
     ok, seconds = TEST_NB(fn, **kwargs)
-    report = {"name": fn.name, "ok": ok, "seconds": seconds, "assertions": len(shells[-1].passed) if shells else 0}
+    report = {
+        "name": fn.name,
+        "ok": ok,
+        "seconds": seconds,
+        "assertions": len(shells[-1].passed) if shells else 0,
+    }
     (Path(os.environ[REPORTS]) / f"{fn.name}.json").write_text(json.dumps(report), encoding="utf-8")
     return ok, seconds
 
@@ -98,13 +109,19 @@ def main() -> int:
         except SystemExit as stop:
             if stop.code and not any(Path(folder).iterdir()):
                 raise
-        reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).iterdir())]
+        reports = [
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).iterdir())
+        ]
     for report in reports:
         result = "ok" if report["ok"] else "FAILED"
-        print(f"{report['name']:28} {result:6} {report['assertions']:4} assertions {report['seconds']:6.1f} s")
+        print(
+            f"{report['name']:28} {result:6} {report['assertions']:4} assertions {report['seconds']:6.1f} s"
+        )
     failed = sum(not report["ok"] for report in reports)
     assertions = sum(report["assertions"] for report in reports)
-    print(f"nbdev_test: {len(reports) - failed} notebooks passed, {failed} failed, {assertions} assertions ran")
+    print(
+        f"nbdev_test: {len(reports) - failed} notebooks passed, {failed} failed, {assertions} assertions ran"
+    )
     return 1 if failed or not reports else 0
 
 

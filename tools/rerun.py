@@ -54,7 +54,9 @@ def rerun(path: Path, run_flags: frozenset[str]) -> float:
     client.execute()
     forget_widgets(notebook)
     nbformat.write(notebook, path)
-    process_write(warn_msg=f"cannot clean {path}", proc_nb=lambda nb: clean_nb(nb, clean_ids=True), f_in=path)
+    process_write(
+        warn_msg=f"cannot clean {path}", proc_nb=lambda nb: clean_nb(nb, clean_ids=True), f_in=path
+    )
     return time.perf_counter() - start
 
 

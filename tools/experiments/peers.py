@@ -1,0 +1,107 @@
+"""Side by side with other transcribers: the same excerpts, rules and machine, one after the other.
+
+`python tools/experiments/peers.py data/maps_disklavier_dev --seconds 60 --peer "Transkun=transkun {audio} {midi} --device cpu"`
+
+A peer is any command that reads a sound file and writes MIDI; `{audio}`, `{midi}` and `{folder}` (where `{midi}` lies)
+are put in. Where it names its file as it likes, the only MIDI file in the folder is taken. Excerpts are the beginnings
+of the recordings, at 44.1 kHz. Times are those of whole commands, the start of each included. Prints a table and, with
+`--json`, writes the same figures.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from pianoamt.audio import SAMPLE_RATE, read_audio
+from pianoamt.score import read_reference, score_notes
+
+PROGRAM = shlex.quote(str(Path(sys.executable).with_name("pianoamt")))
+OURS = f"{PROGRAM} transcribe {{audio}} --out {{folder}} --durations pedal"
+SHOWN = ("onset_f1", "offset_f1", "velocity_f1", "onset_f1_20ms_aligned")
+
+
+def cut(recording: Path, seconds: float, folder: Path) -> tuple[Path, np.ndarray, float]:
+    """The beginning of a recording as a file of its own, its notes, and how long it is."""
+    audio = read_audio(recording)[: round(seconds * SAMPLE_RATE)]
+    path, length = folder / f"{recording.stem}.wav", len(audio) / SAMPLE_RATE
+    soundfile.write(path, soxr.resample(audio, SAMPLE_RATE, 44_100), 44_100)
+    notes = read_reference(recording.with_suffix(".mid"), "pedal")
+    notes = notes[notes["onset"] < length]
+    notes["offset"] = np.minimum(notes["offset"], length)
+    return path, notes, length
+
+
+def transcribe(command: str, audio: Path) -> tuple[np.ndarray, float]:
+    """What a command finds in a file, and how many seconds it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        midi = Path(folder) / f"{audio.stem}.mid"
+        words = [
+            word.format(audio=audio, midi=midi, folder=folder) for word in shlex.split(command)
+        ]
+        begun = time.perf_counter()
+        done = subprocess.run(words, capture_output=True, text=True)
+        took = time.perf_counter() - begun
+        files = [midi] if midi.is_file() else sorted(Path(folder).glob("*.mid*"))
+        if done.returncode or not files:
+            sys.exit(
+                f"{words[0]} failed with {audio.name}: {(done.stderr or done.stdout).strip().rpartition(chr(10))[2]}"
+            )
+        return read_reference(files[0], "pedal"), took
+
+
+def main() -> None:
+    """Cut, transcribe, score."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="recordings, each with its .mid beside it")
+    parser.add_argument("--seconds", type=float, default=60, help="length of an excerpt")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=COMMAND", help="may be repeated"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    if not all("=" in peer for peer in args.peer):
+        parser.error("a peer is NAME=COMMAND")
+    recordings = [
+        path for path in sorted(args.folder.glob("*.flac")) if path.with_suffix(".mid").is_file()
+    ]
+    if not recordings:
+        parser.error(f"{args.folder}: no .flac recordings with .mid files beside them")
+    ours = {"pianoamt": OURS, "pianoamt, tiny": f"{OURS} --weights tiny"}
+    systems = ours | dict(peer.split("=", 1) for peer in args.peer)
+    table = {}
+    with tempfile.TemporaryDirectory() as folder:
+        excerpts = [cut(path, args.seconds, Path(folder)) for path in recordings]
+        length = sum(seconds for _, _, seconds in excerpts)
+        for name, command in systems.items():
+            scores, took = [], 0.0
+            for path, notes, _ in excerpts:
+                found, seconds = transcribe(command, path)
+                scores.append(score_notes(notes, found))
+                took += seconds
+            row = {key: round(float(np.mean([score[key] for score in scores])), 4) for key in SHOWN}
+            table[name] = row | {
+                "times_real_time": round(length / took, 1),
+                "excerpts": len(excerpts),
+            }
+            print(
+                f"{name:20}",
+                " ".join(f"{key} {value}" for key, value in table[name].items()),
+                flush=True,
+            )
+    if args.json:
+        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Is a transcription steady? `python tools/experiments/steady.py RECORDING… [--hours 3] [--weights tiny]` prints one JSON object.
+
+silence: each recording, and the same with ten seconds of silence in front; the share of notes that return within 5 ms.
+hiss: the same with ten seconds of faint noise in front, which, unlike silence, moves the network's windows and chunks.
+stream: the same share between what a stream finds and what is found offline, in both directions.
+drift: a pattern of strokes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from pianoamt.audio import SAMPLE_RATE, read_audio
+from pianoamt.notes import PEDAL_DTYPE, make_notes
+from pianoamt.score import match_notes
+from pianoamt.sonify import sonify
+from pianoamt.transcription import Transcriber
+
+IN_FRONT, HISS = 10, 1e-4  # seconds; amplitude
+RATE, BEAT, PATTERN = (
+    44_100,
+    2,
+    60,
+)  # Hz; seconds between strokes; seconds of the pattern that is repeated
+
+
+def agreement(pairs):
+    """Share of the notes of both sides that have a partner of the same pitch within 5 ms, over all recordings."""
+    pairs = list(pairs)
+    matches = sum(2 * len(match_notes(one, other, 0.005)) for one, other in pairs)
+    return round(matches / max(1, sum(len(one) + len(other) for one, other in pairs)), 5)
+
+
+def behind(transcriber, audio, loudness):
+    """What is found in a recording with ten seconds of noise in front, on its own clock."""
+    noise = np.random.default_rng(0).normal(0, loudness, IN_FRONT * SAMPLE_RATE).astype(np.float32)
+    notes = transcriber.transcribe(np.concatenate([noise, audio])).notes
+    notes["onset"] -= IN_FRONT
+    return notes
+
+
+def stream(transcriber, audio, tuning):
+    """What a stream finds, fed in blocks of a tenth of a second, and its bound on latency."""
+    live = transcriber.stream(tuning=tuning)
+    for start in range(0, len(audio), SAMPLE_RATE // 10):
+        live.feed(audio[start : start + SAMPLE_RATE // 10])
+    live.close()
+    return live.notes(), live.latency
+
+
+def drift(transcriber, hours):
+    """Median lag of the last minute against that of the first, and their number of notes."""
+    onsets = np.arange(1, PATTERN, BEAT, dtype=float)
+    pitches = 48 + 5 * np.arange(len(onsets)) % 36
+    notes = make_notes(onsets, onsets + 1, pitches, np.full(len(onsets), 80))
+    pattern = np.concatenate(list(sonify(notes, np.zeros(0, PEDAL_DTYPE))))
+    pattern = np.pad(pattern, (0, PATTERN * SAMPLE_RATE))[: PATTERN * SAMPLE_RATE]
+    pattern = soxr.resample(pattern, SAMPLE_RATE, RATE)
+    times = round(hours * 3600 / PATTERN)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clicks.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", format="RF64") as file:
+            for _ in range(times):
+                file.write(pattern)
+        notes = transcriber.transcribe(path).notes
+    lags = []
+    for minute in (0, times - 1):
+        for onset, pitch in zip(onsets + PATTERN * minute, pitches, strict=True):
+            found = notes["onset"][
+                (notes["pitch"] == pitch) & (np.abs(notes["onset"] - onset) < 0.1)
+            ]
+            lags.append((minute, float(found[0] - onset)) if len(found) else (minute, np.nan))
+    first, last = (np.array([lag for at, lag in lags if at == minute]) for minute in (0, times - 1))
+    return {
+        "hours": hours,
+        "strokes_a_minute": len(onsets),
+        "found_first_and_last": [int(np.isfinite(each).sum()) for each in (first, last)],
+        "drift_ms": round(1000 * float(np.nanmedian(last) - np.nanmedian(first)), 3),
+    }
+
+
+def main():
+    """Do what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recordings", nargs="*", type=Path, help="sound files")
+    parser.add_argument(
+        "--hours", type=float, default=0, help="length of the drift test; 0 leaves it out"
+    )
+    parser.add_argument("--weights", help="other weights than the bundled ones")
+    parser.add_argument("--no-stream", action="store_true", help="leave the streams out")
+    args = parser.parse_args()
+    transcriber, found = Transcriber(args.weights), {}
+    if args.recordings:
+        sounds = [read_audio(path) for path in args.recordings]
+        results = [transcriber.transcribe(sound) for sound in sounds]
+        offline = [result.notes for result in results]
+        found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
+        for name, loudness in (("silence", 0), ("hiss", HISS)):
+            moved = [behind(transcriber, sound, loudness) for sound in sounds]
+            found[name] = agreement(zip(offline, moved, strict=True))
+        if not args.no_stream:
+            live = [
+                stream(transcriber, *each)
+                for each in zip(sounds, (r.tuning for r in results), strict=True)
+            ]
+            found["stream"] = agreement(
+                (a, notes) for a, (notes, _) in zip(offline, live, strict=True)
+            )
+            found["latency_s"] = round(live[0][1], 3)
+    if args.hours:
+        found["drift"] = drift(transcriber, args.hours)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
