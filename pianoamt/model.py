@@ -54,7 +54,7 @@ def check_network(
         raise ValueError("a network needs at most 64 layers of a kind")
     phases, stride = sizes["phases"], sizes["lstm_stride"]
     if phases and stride % phases:
-        raise ValueError(f"foldings is {phases}, which does not divide lstm_stride {stride}")
+        raise ValueError(f"phases is {phases}, which does not divide lstm_stride {stride}")
 
 # %% ../nbs/05_model.ipynb #sizes2
 @dataclass(frozen=True)
