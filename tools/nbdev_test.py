@@ -5,14 +5,18 @@ been passed: one for each place in a notebook, however often a loop comes by, an
 """
 
 import ast
+import gc
+import inspect
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbdev.test
 from execnb.shell import CaptureShell
+from fastcore.script import anno_parser
 
 TICK = "__assertion_passed__"
 REPORTS = "PIANOAMT_TEST_REPORTS"
@@ -83,17 +87,29 @@ def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
 
     nbdev.test.CaptureShell = shell
     ok, seconds = TEST_NB(fn, **kwargs)
+    assertions = len(shells[-1].passed) if shells else 0
+    for finished in shells:  # or a worker keeps what every notebook computed
+        finished.reset()
+    plt.close("all")
+    gc.collect()
     report = {
         "name": fn.name,
         "ok": ok,
         "seconds": seconds,
-        "assertions": len(shells[-1].passed) if shells else 0,
+        "assertions": assertions,
     }
     (Path(os.environ[REPORTS]) / f"{fn.name}.json").write_text(json.dumps(report), encoding="utf-8")
     return ok, seconds
 
 
 TEST_NB = nbdev.test.test_nb
+
+
+def options() -> dict[str, object]:
+    """The options of nbdev_test on the command line."""
+    function = inspect.unwrap(nbdev.test.nbdev_test)
+    given = vars(anno_parser(function).parse_args())
+    return {name: value for name, value in given.items() if name not in ("pdb", "xtra")}
 
 
 def main() -> int:
@@ -105,7 +121,7 @@ def main() -> int:
         os.environ[REPORTS] = folder
         nbdev.test.test_nb = importable.counted_test_nb
         try:
-            nbdev.test.nbdev_test()
+            nbdev.test.nbdev_test(**options())
         except SystemExit as stop:
             if stop.code and not any(Path(folder).iterdir()):
                 raise
