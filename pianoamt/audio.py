@@ -27,7 +27,7 @@ import numpy.typing as npt
 import soundfile as sf
 import soxr
 
-from .notes import PianoamtError, atomic_path, check_file, show_path
+from .files import PianoamtError, atomic_path, check_file, show_path
 
 # %% ../nbs/02_audio.ipynb #c005
 SAMPLE_RATE = 16_000  # Hz, everywhere in this project

@@ -113,7 +113,7 @@ def score(
     json_file: JsonFile = None,  # everything in the table and more
 ) -> int:  # exit code
     "Score transcriptions against the truth, with mir_eval."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.score import score_folders
 
     scores = score_folders(reference_dir, estimate_dir, durations.value)
@@ -170,7 +170,7 @@ def rename(
 ) -> int:  # exit code
     "Let every MIDI file's name end in .mid. Never replaces a file."
     from pianoamt.corpus import rename as rename_files
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
 
     result = rename_files(folder, dry_run)
     for old, new in result.renamed if dry_run else ():
@@ -233,7 +233,7 @@ def check(
     "List what is missing, broken or doubtful in a dataset."
     from pianoamt.corpus import check as check_corpus
     from pianoamt.corpus import open_corpus
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
 
     corpus = open_corpus(folder, layout.value)
     with progress_bar("checking", quiet) as report:
@@ -281,9 +281,9 @@ def preprocess(
 ) -> int:  # exit code
     "Compute features and targets of a dataset. May be stopped at any time and run again."
     from pianoamt.corpus import open_corpus
+    from pianoamt.files import PianoamtError
     from pianoamt.hcqt import HCQTConfig
     from pianoamt.model import ModelConfig
-    from pianoamt.notes import PianoamtError
     from pianoamt.store import preprocess as preprocess_corpus
 
     try:
@@ -308,7 +308,7 @@ def describe_pack(
     packed: "Packed",  # from `pack_soundfont`
 ) -> str:  # one line
     "Say what a pack holds and where it is."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
 
     tuned = sum(region.tune != 0 for region in packed.regions)
     strokes = f"{len(packed.regions)} strokes, velocity layers: {packed.layers}"
@@ -347,7 +347,7 @@ def pack(
     quiet: QuietOption = False,  # nothing but errors
 ) -> int:  # exit code
     "Play a SoundFont's piano once and keep it as a pack. FluidSynth plays; OUT/NAME.flac and .json are for training."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.soundfont import pack_soundfont
 
     with progress_bar(show_path(font.name), quiet) as report:
@@ -372,7 +372,7 @@ def pack_midi(
 ) -> int:  # exit code
     "Gather the performances of a dataset in one file. DATA/midi/NAME.npz is where training looks for it."
     from pianoamt.corpus import open_corpus, pack_corpus
-    from pianoamt.notes import PianoamtError, show_path
+    from pianoamt.files import PianoamtError, show_path
 
     if out.suffix.lower() != ".npz":
         raise PianoamtError(f"{show_path(out)}: expected a name that ends in .npz")
@@ -434,7 +434,7 @@ def train(
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code
     "Train a network from a recipe. RUN/weights.safetensors is what `transcribe --weights` takes."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.validate import open_run
 
     trainer = open_run(recipe, run, data, cpu)
@@ -490,7 +490,7 @@ def tune(
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code: 2 if no trial was complete
     "Search learning rate and LSTM size in short runs. STUDY/best.json is what `train` takes."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.search import SearchSpace, best_trial, tune_recipe
 
     asked: dict[str, Any] = {
@@ -566,7 +566,7 @@ def export(
     weights: WeightsFile = None,  # .safetensors
 ) -> int:  # exit code
     "Write transform and network to one ONNX file. Sound goes in, probabilities come out."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.onnx_engine import export_onnx
 
     error = export_onnx(model, weights)

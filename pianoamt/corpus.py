@@ -55,21 +55,23 @@ from pianoamt.audio import (
     read_blocks,
     try_disk,
 )
-from pianoamt.notes import (
-    NOTE_DTYPE,
-    PEDAL_DTYPE,
+from pianoamt.files import (
     TEMP_PREFIX,
-    Performance,
     PianoamtError,
     atomic_path,
     check_file,
-    make_pedal,
     read_csv,
     read_json,
+    show_path,
+)
+from pianoamt.notes import (
+    NOTE_DTYPE,
+    PEDAL_DTYPE,
+    Performance,
+    make_pedal,
     read_midi,
     read_midi_events,
     read_tsv,
-    show_path,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .notes import LOWEST_PITCH, PianoamtError, check_durations, make_notes, make_pedal
+from .files import PianoamtError
+from pianoamt.notes import (
+    LOWEST_PITCH,
+    check_durations,
+    make_notes,
+    make_pedal,
+)
 from .targets import FRAMES_PER_SECOND, KEYS, Rolls, silent_rolls
 
 # %% ../nbs/08_decode.ipynb #c013

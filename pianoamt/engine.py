@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .notes import PianoamtError
+from .files import PianoamtError
 from .targets import HOP, Rolls, array_to_rolls, silent_rolls
 
 if TYPE_CHECKING:

@@ -36,16 +36,14 @@ import numpy.typing as npt
 from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
+from .files import TEMP_PREFIX, PianoamtError, show_path
 from .folders import describe_error
 from pianoamt.notes import (
     LOWEST_PITCH,
-    TEMP_PREFIX,
-    PianoamtError,
     cut_overlaps,
     extend_by_pedal,
     make_notes,
     make_pedal,
-    show_path,
 )
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls

@@ -29,9 +29,22 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .audio import audio_info
-from .corpus import AUDIO_SUFFIXES, DISK_FULL, count_cores, folder_lock, run_jobs, same_name
+from pianoamt.corpus import (
+    AUDIO_SUFFIXES,
+    DISK_FULL,
+    count_cores,
+    run_jobs,
+    same_name,
+)
 from .engine import default_weights, find_weights
-from .notes import TEMP_PREFIX, PianoamtError, atomic_path, check_file, show_path
+from pianoamt.files import (
+    TEMP_PREFIX,
+    PianoamtError,
+    atomic_path,
+    check_file,
+    folder_lock,
+    show_path,
+)
 from .onnx_engine import checksum, choose_model
 from .result import OUTPUT_FORMATS, Transcription
 from .transcription import Transcriber

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .files import PianoamtError
 from .model import ModelConfig, PianoNet
-from .notes import PianoamtError
 
 # %% ../nbs/14_grow.ipynb #g005
 @dataclass(frozen=True)

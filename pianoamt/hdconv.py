@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .notes import PianoamtError
+from .files import PianoamtError
 
 # %% ../nbs/04_hdconv.ipynb #c005
 def harmonic_dilations(

@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from .files import PianoamtError, atomic_path, check_file, show_path
 from .hcqt import HCQTConfig
 from .hdconv import HDConv, harmonic_dilations
-from .notes import PianoamtError, atomic_path, check_file, show_path
 from .targets import check_transform_fits
 
 # %% ../nbs/05_model.ipynb #c005

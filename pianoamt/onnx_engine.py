@@ -40,7 +40,7 @@ from pianoamt.engine import (
     pick_device,
     stack_logits,
 )
-from .notes import PianoamtError, atomic_path
+from .files import PianoamtError, atomic_path
 from .targets import HOP, KEYS, ROLL_NAMES
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from .notes import PianoamtError, extend_by_pedal, read_json, show_path
+from .files import PianoamtError, read_json, show_path
+from .notes import extend_by_pedal
 
 # %% ../nbs/13_render.ipynb #c005
 @dataclass(frozen=True)

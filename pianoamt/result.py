@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import Player, read_blocks, write_blocks
-from .notes import NOTE_DTYPE, PianoamtError, atomic_path, plot_roll, show_path, write_midi
+from .files import PianoamtError, atomic_path, show_path
+from .notes import NOTE_DTYPE, plot_roll, write_midi
 from .sonify import sonify
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls
 from .tuning import tuning_to_speed

@@ -24,9 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from .files import PianoamtError, atomic_path, check_file, read_json, show_path
 from .loss import HEAD_SHARES
 from .model import load_weights, save_weights
-from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from .segments import DataConfig
 from .step import TrainConfig, TrainingState, learning_rate_at
 

@@ -20,16 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .corpus import same_name
+from .files import PianoamtError, atomic_path, show_path
 from pianoamt.notes import (
     SHORTEST_NOTE,
-    PianoamtError,
-    atomic_path,
     check_durations,
     cut_overlaps,
     extend_by_pedal,
     read_midi,
     read_tsv,
-    show_path,
 )
 from .targets import FRAMES_PER_SECOND, KEYS, LOWEST_PITCH
 

@@ -33,9 +33,9 @@ from torch import Tensor
 from .audio import read_audio
 from .augment import Augmentation
 from .corpus import open_corpus
+from .files import PianoamtError, atomic_path, check_file, read_json, show_path
 from .loss import transcription_loss
 from .model import InstanceNorm
-from .notes import PianoamtError, atomic_path, check_file, read_json, show_path
 from .run_log import NON_TRAINING_FIELDS, require_same
 from pianoamt.segments import (
     DataConfig,

@@ -23,8 +23,9 @@ from torch import Tensor
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
 from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, in_threads, load_midi_pack
+from .files import PianoamtError, read_csv, show_path
 from .loss import HEAD_SHARES, VELOCITY_DB
-from .notes import PEDAL_DTYPE, PianoamtError, read_csv, read_tsv, show_path
+from .notes import PEDAL_DTYPE, read_tsv
 from pianoamt.render import (
     PianoPack,
     draw_voicing,

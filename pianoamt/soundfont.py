@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import SAMPLE_RATE, read_audio, write_blocks
-from .notes import PianoamtError, atomic_path, check_file, show_path
+from .files import PianoamtError, atomic_path, check_file, show_path
 from .render import Region, find_attack
 
 # %% ../nbs/13a_soundfont.ipynb #c011

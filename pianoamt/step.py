@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .files import PianoamtError
 from .grow import can_grow, grow
 from .hcqt import HCQT
 from .loss import BALANCED_HEADS, HEAD_SHARES, PositiveWeights, transcription_loss
@@ -37,7 +38,6 @@ from pianoamt.model import (
     keep_freed_memory,
     load_weights,
 )
-from .notes import PianoamtError
 from .segments import SEGMENT_FRAMES, Segments
 from .store import stack_bins
 from .targets import HOP, KEYS, Rolls

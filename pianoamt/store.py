@@ -33,13 +33,13 @@ from pianoamt.corpus import (
     Piece,
     Report,
     choose_jobs,
-    folder_lock,
     format_error,
     in_threads,
     run_with_progress,
 )
+from .files import PianoamtError, atomic_path, folder_lock, read_json, show_path
 from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics, torch_threads
-from .notes import Performance, PianoamtError, atomic_path, read_json, show_path
+from .notes import Performance
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
     KEYS,

@@ -34,9 +34,10 @@ from pianoamt.decode import (
     velocity_scale,
 )
 from .engine import SoundFinder, TorchEngine, stack_logits
+from .files import PianoamtError
 from .hcqt import HCQT, torch_threads
 from .model import FGLSTM, PER_KEY_HEADS, LookaheadLSTM, PedalHead, PianoNet, run_lstm
-from .notes import PEDAL_DTYPE, PianoamtError
+from .notes import PEDAL_DTYPE
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
     HOP,

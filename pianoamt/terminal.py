@@ -140,8 +140,7 @@ def as_path(
     text: str,  # a path as it was typed, pasted or dragged
 ) -> Path:  # the path that was meant
     "Clean a path of the command line."
-    from pianoamt.audio import clean_path
-    from pianoamt.notes import PianoamtError
+    from pianoamt.files import PianoamtError, clean_path
 
     try:
         return clean_path(text)
@@ -277,7 +276,7 @@ def check_folder(
     folder: Path,  # where results shall go
 ) -> None:
     "Make a folder and write something there; OSError or PianoamtError if that does not work."
-    from pianoamt.notes import TEMP_PREFIX, PianoamtError, show_path
+    from pianoamt.files import TEMP_PREFIX, PianoamtError, show_path
 
     if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in (".mid", ".midi")):
         raise PianoamtError(
@@ -296,7 +295,7 @@ def describe_result(
     result: "FileResult",  # of a recording that was transcribed
 ) -> str:  # without the name of the recording
     "Say how it went with a recording."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
 
     names = f"written to {' and '.join(show_path(file) for file in result.outputs)}"
     if result.notes is None or not result.seconds or not result.wall_seconds:
@@ -311,7 +310,7 @@ def say_result(
     quiet: bool = False,  # whether to say nothing but errors
 ) -> None:
     "Print the line of a recording: results on standard output, what went wrong on standard error."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
 
     if result.error:
         if _settings.debug and result.trace:
@@ -348,8 +347,8 @@ def show_summary(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from pianoamt.files import show_path
     from pianoamt.folders import REPORT_NAME
-    from pianoamt.notes import show_path
 
     table = Table("recordings", "", "of sound", "notes", box=SIMPLE_HEAD)
     for column in table.columns[1:]:
@@ -382,8 +381,8 @@ def follow(
     quiet: bool = False,  # whether to say nothing but errors
 ) -> None:
     "Do what is planned, with a bar and a line for each recording."
+    from pianoamt.files import show_path
     from pianoamt.folders import transcribe_files
-    from pianoamt.notes import show_path
 
     total, before = sum(task.seconds for task in run.tasks), len(run.results)
     hours = show_hours(total)
@@ -452,8 +451,8 @@ def transcribe(
     quiet: QuietOption = False,  # whether to show nothing but errors
 ) -> int:  # exit code
     "Transcribe recordings, OUT/piece.mid for piece.wav. A folder is mirrored; what is done there is skipped."
+    from pianoamt.files import PianoamtError
     from pianoamt.folders import TranscribeOptions, parse_formats, plan_run
-    from pianoamt.notes import PianoamtError
 
     if cluster and jobs > 1:
         raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
@@ -598,7 +597,7 @@ def keep_heard(
     quiet: bool = False,  # whether to show nothing
 ) -> None:
     "Write what was heard so far, and say so."
-    from pianoamt.notes import show_path
+    from pianoamt.files import show_path
     from pianoamt.result import Transcription
 
     result = Transcription(stream.notes(), stream.pedal(), durations, stream.seconds)
@@ -623,8 +622,8 @@ def listen(
 ) -> int:  # exit code
     "Transcribe the microphone live. Ctrl-C ends, and writes the MIDI file."
     from pianoamt.audio import SAMPLE_RATE
+    from pianoamt.files import show_path
     from pianoamt.folders import TranscribeOptions, load_transcriber
-    from pianoamt.notes import show_path
     from pianoamt.stream import Microphone, replay
 
     stem, sound = find_source(source)

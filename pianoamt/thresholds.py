@@ -24,7 +24,8 @@ from .audio import read_blocks
 from .corpus import Corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, find_weights
-from .notes import PianoamtError, atomic_path, check_durations, show_path
+from .files import PianoamtError, atomic_path, show_path
+from .notes import check_durations
 from .score import f_measure, match_notes, match_velocities, read_reference
 from .search import best_trial, import_optuna, open_study, run_study, try_first
 from .targets import Rolls, array_to_rolls, rolls_to_array

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .augment import Augmentation
-from .corpus import folder_lock
+from .files import PianoamtError, folder_lock, read_json, show_path
 from .hcqt import HCQTConfig
 from pianoamt.model import (
     ModelConfig,
@@ -28,7 +28,6 @@ from pianoamt.model import (
     load_weights,
     save_weights,
 )
-from .notes import PianoamtError, read_json, show_path
 from pianoamt.run_log import (
     Progress,
     ProgressMeter,

@@ -24,7 +24,8 @@ from pianoamt.decode import (
     velocity_scale,
 )
 from .engine import Engine
-from .notes import PianoamtError, check_durations
+from .files import PianoamtError
+from .notes import check_durations
 from .onnx_engine import make_engine
 from .result import Transcription, compact
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls, silent_rolls

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import SAMPLE_RATE, resampled
-from .notes import PianoamtError
+from .files import PianoamtError
 
 # %% ../nbs/08c_tuning.ipynb #c005
 _FRAME = 8192  # samples, half a second

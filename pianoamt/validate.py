@@ -14,8 +14,8 @@ import numpy as np
 
 from .audio import audio_info
 from .corpus import open_corpus
+from .files import PianoamtError, show_path
 from .model import PianoNet, save_weights
-from .notes import PianoamtError, show_path
 from .score import read_reference, score_notes
 from .segments import DataConfig, load_dataset
 from .store import source_stamp

@@ -21,7 +21,7 @@ from typing import Any
 
 from .engine import find_weights
 from .explore import Limits
-from .notes import TEMP_PREFIX, PianoamtError, check_file
+from .files import TEMP_PREFIX, PianoamtError, check_file
 
 # %% ../nbs/32_webapp.ipynb #c005
 KERNEL = "pianoamt-app"

@@ -22,7 +22,7 @@ import numpy as np
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.augment import Augmentation, augment
 from pianoamt.decode import DecoderConfig, decode_notes
-from pianoamt.notes import atomic_path
+from pianoamt.files import atomic_path
 from pianoamt.score import read_reference, score_notes
 from pianoamt.segments import load_rooms
 from pianoamt.targets import concat_rolls

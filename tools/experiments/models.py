@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
+from pianoamt.files import atomic_path
 from pianoamt.model import count_parameters, load_weights
-from pianoamt.notes import atomic_path
 from pianoamt.onnx_engine import checksum, load_session
 
 ROOT = Path(__file__).resolve().parents[2]

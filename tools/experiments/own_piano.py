@@ -20,7 +20,8 @@ from pianoamt.audio import write_audio
 from pianoamt.augment import add_room, coloured_noise, measure_level
 from pianoamt.corpus import load_midi_pack, split_by_hash
 from pianoamt.engine import default_weights
-from pianoamt.notes import atomic_path, write_midi
+from pianoamt.files import atomic_path
+from pianoamt.notes import write_midi
 from pianoamt.render import Voicing, render
 from pianoamt.segments import cut_performance, load_rooms, read_piano
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
+from pianoamt.files import atomic_path
 from pianoamt.hcqt import HCQT, HCQTConfig
-from pianoamt.notes import LOWEST_PITCH, atomic_path, read_midi, write_midi
+from pianoamt.notes import LOWEST_PITCH, read_midi, write_midi
 from pianoamt.score import f_measure, match_notes, read_reference
 from pianoamt.transcription import Transcriber
 

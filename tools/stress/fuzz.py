@@ -1130,7 +1130,7 @@ def survey(path: Path) -> str:
 
 def search(path: Path) -> str:
     """Go on with a search; Optuna lets go of its file when nothing holds the study any more."""
-    from pianoamt.notes import PianoamtError
+    from pianoamt.files import PianoamtError
     from pianoamt.search import count_finished, open_study
 
     begun = os.path.lexists(path / "study.db")
@@ -1326,7 +1326,7 @@ def limits(size: int):
 
 def judge(error: BaseException, path: Path) -> tuple[str, str]:
     """Whether an exception is an answer or a fault."""
-    from pianoamt.notes import PianoamtError, show_path
+    from pianoamt.files import PianoamtError, show_path
 
     text = str(error)
     said = text.replace(show_path(path), "").replace(str(path.parent), "")
