@@ -1,7 +1,8 @@
 """Count the cells of the notebooks against the house's third rule: `python tools/cells.py` prints a table.
 
 Exported cells are short and each is demonstrated at once; ordinary cells have 3 to 6 lines in the median; prose
-introduces them. It fails where an exported cell is followed by another one instead of a demonstration.
+introduces them. It fails where an exported cell is followed by another one instead of a demonstration, where it has over 30 lines and is
+no dataclass, and where a module has over 600 lines.
 """
 
 import json
@@ -24,6 +25,7 @@ COLUMNS = [
 ]
 COLUMNS += ["flagged", "kB"]
 EXPORTS = {"export", "exports", "exporti"}
+LONGEST_CELL, LONGEST_MODULE = 30, 600  # lines
 
 
 def directives(source: str) -> set[str]:
@@ -60,6 +62,32 @@ def undemonstrated(path: Path) -> list[str]:
         for cell, here, after in pairs
         if here and after
     ]
+
+
+def too_long(path: Path) -> list[str]:
+    """The exported cells of one notebook that have over 30 lines and are more than one dataclass."""
+    found = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or not directives(source) & EXPORTS or only_imports(source):
+            continue
+        if code_lines(source) > LONGEST_CELL and "@dataclass" not in source:
+            found.append(f"{path.name}: cell {cell['id']} has {code_lines(source)} lines")
+    return found
+
+
+def long_modules() -> list[str]:
+    """The modules of the package with over 600 lines."""
+    paths = [path for path in sorted((ROOT / "pianoamt").glob("*.py")) if path.name != "_modidx.py"]
+    counts = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    return [f"{name}: {count} lines" for name, count in counts.items() if count > LONGEST_MODULE]
+
+
+def package_lines() -> int:
+    """Lines of the package without blank lines and comments."""
+    paths = [path for path in (ROOT / "pianoamt").glob("*.py") if path.name != "_modidx.py"]
+    lines = [line.strip() for path in paths for line in path.read_text("utf-8").splitlines()]
+    return sum(1 for line in lines if line and not line.startswith("#"))
 
 
 def row(path: Path) -> list[str]:
@@ -105,9 +133,11 @@ def main() -> int:
                 for i, (text, width) in enumerate(zip(line, widths, strict=True))
             )
         )
-    alone = [line for path in paths for line in undemonstrated(path)]
-    print(*alone, sep="\n")
-    return int(bool(alone))
+    faults = [line for path in paths for line in undemonstrated(path) + too_long(path)]
+    faults += long_modules()
+    print(*faults, sep="\n")
+    print(f"the package has {package_lines()} lines without blank lines and comments")
+    return int(bool(faults))
 
 
 if __name__ == "__main__":
