@@ -36,7 +36,7 @@ from .corpus import open_corpus
 from .files import PianoamtError, atomic_path, check_file, read_json, show_path
 from .loss import transcription_loss
 from .model import InstanceNorm
-from .run_log import NON_TRAINING_FIELDS, require_same
+from .run_log import NON_TRAINING_FIELDS, first_difference
 from pianoamt.segments import (
     DataConfig,
     RecordedSource,
@@ -151,7 +151,9 @@ def open_study(
         raise PianoamtError(
             f"{show_path(path)}: not a study that can be used ({reason})"
         ) from error
-    require_same(folder, "a study", begun, settings)
+    if change := first_difference(begun, settings):
+        place = show_path(folder)
+        raise PianoamtError(f"{place}: holds another study ({change}); choose another folder")
     return study
 
 # %% ../nbs/16_search.ipynb #c017
@@ -369,7 +371,7 @@ def validation_loss(
         if isinstance(module, InstanceNorm)
     )
     network = copy.deepcopy(state.average).train(not frozen_statistics)
-    total, weights = 0.0, state.class_weights.weights()
+    total, weights = 0.0, state.positive_weights.weights()
     for batch in batches:
         batch = {name: tensor.to(state.accelerator.device) for name, tensor in batch.items()}
         with state.accelerator.autocast():

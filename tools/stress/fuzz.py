@@ -694,22 +694,22 @@ def training_state():
 @functools.cache
 def checkpoint_bytes() -> bytes:
     """A whole checkpoint of it."""
-    from safetensors.torch import save
+    from pianoamt.run_log import CHECKPOINT, save_run
 
-    from pianoamt.run_log import pack_state
-
-    return save(pack_state(training_state()))
+    folder = Path(KEEP.name) / "run"
+    folder.mkdir()
+    save_run(training_state(), folder, {})
+    return (folder / CHECKPOINT).read_bytes()
 
 
 def checkpoint(path: Path, draw: Draw) -> str:
     """A folder of a run whose checkpoint cannot be trusted."""
     path.mkdir()
-    file = path / "checkpoint.safetensors"
+    file = path / "checkpoint.pt"
     if not draw.randrange(8):
         return odd_place(file, draw)
-    data, what = damaged_tensors(checkpoint_bytes(), draw)
-    file.write_bytes(data)
-    return what
+    file.write_bytes(damage(checkpoint_bytes(), draw))
+    return "a checkpoint"
 
 
 def log(path: Path, draw: Draw) -> str:
@@ -1075,9 +1075,7 @@ def resume(path: Path) -> str:
     from pianoamt.run_log import resume_run
 
     real = training_state()
-    state = SimpleNamespace(
-        **vars(real), modules=real.modules, segments_a_step=real.segments_a_step
-    )
+    state = SimpleNamespace(**vars(real), segments_a_step=real.segments_a_step)
     resume_run(state, path)
     return f"step {state.step}"
 
