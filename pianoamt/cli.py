@@ -350,7 +350,7 @@ def train(
     with training_bar(is_main) as (tell, watch):
         history = trainer.run(report=tell, watch=watch)
     if is_main:
-        weights = run / ("best.safetensors" if trainer.judge.rows else "weights.safetensors")
+        weights = run / ("best.safetensors" if trainer.validator.rows else "weights.safetensors")
         over = "" if history else "the run was complete already; "
         print_next("pianoamt", "transcribe", "AUDIO", "--weights", weights, before=over)
     return 0
