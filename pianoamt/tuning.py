@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio import SAMPLE_RATE, resampled
+from .audio import SAMPLE_RATE, resample_blocks
 from .files import PianoamtError
 
 # %% ../nbs/08c_tuning.ipynb #c005
@@ -180,7 +180,7 @@ def retune(
         tuning = correctable(cents)
     check_tuning(tuning)
     tuning = float(tuning)
-    return resampled(
+    return resample_blocks(
         _then(taken, blocks), SAMPLE_RATE * tuning_to_speed(tuning), SAMPLE_RATE
     ), tuning
 
