@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['HANN_BANDWIDTH', 'LONGEST_WINDOW', 'cqt_frequencies', 'cqt_quality', 'window_seconds', 'cqt_kernels', 'cqt_octaves',
            'halving_matrix', 'Halve', 'below_nyquist', 'level_kernels', 'centred_windows', 'cqt_magnitudes',
-           'receptive_field', 'CQT', 'harmonic_shifts', 'check_transform', 'HCQTConfig', 'stack_harmonics',
-           'scale_level', 'HCQT', 'plot_hcqt', 'torch_threads']
+           'receptive_field', 'CQT', 'harmonic_shifts', 'check_transform', 'HCQTConfig', 'check_transform_fits',
+           'stack_harmonics', 'scale_level', 'HCQT', 'plot_hcqt', 'torch_threads']
 
 # %% ../nbs/03_hcqt.ipynb #c002
 import contextlib
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,9 +29,7 @@ def cqt_frequencies(
     lowest_pitch: int = 9,  # MIDI pitch of the first semitone
     semitones: int = 112,  # how many semitones upwards
     bins_per_semitone: int = 1,  # bins in each, spread evenly around the tempered pitch
-) -> npt.NDArray[
-    np.float64
-]:  # centre frequencies in Hz, ascending, shape (semitones * bins_per_semitone,)
+) -> npt.NDArray[np.float64]:  # Hz, ascending, shape (semitones * bins_per_semitone,)
     "Centre frequency of every bin, in equal temperament at A4 = 440 Hz."
     detune = (np.arange(bins_per_semitone) - (bins_per_semitone - 1) / 2) / bins_per_semitone
     pitches = lowest_pitch + np.arange(semitones)[:, None] + detune
@@ -50,7 +47,7 @@ def cqt_quality(
 def window_seconds(
     frequencies: npt.NDArray[np.float64],  # centre frequencies in Hz
     bins_per_octave: int,  # 12 times the bins per semitone
-    gamma: float = 0.0,  # added to every bandwidth, in Hz; 0 is a constant-Q transform, more shortens the low windows
+    gamma: float = 0.0,  # added to every bandwidth, Hz; 0 is constant-Q, more shortens low windows
 ) -> npt.NDArray[np.float64]:  # window length of every bin in seconds
     "Window lengths of a constant-Q (`gamma=0`) or variable-Q transform (Schörkhuber et al. 2014)."
     quality = cqt_quality(bins_per_octave)
@@ -75,42 +72,35 @@ def cqt_octaves(
     frequencies: npt.NDArray[np.float64],  # centre frequencies in Hz
     sample_rate: int,  # in Hz
     hop: int,  # samples between frames, a power of two
-) -> npt.NDArray[
-    np.int_
-]:  # halvings of the sample rate before each bin is computed, 0 to log2(hop)
+) -> npt.NDArray[np.int_]:  # halvings of the rate before each bin, 0 to log2(hop)
     "How often the rate may be halved while every bin stays well below its Nyquist frequency."
     if hop & (hop - 1):
         raise ValueError(f"hop must be a power of two so that the rate can be halved, not {hop}")
     # 0.4: the highest bin of a level stays inside the pass band of the filter that made its rate
-    return np.clip(
-        np.floor(np.log2(0.4 * sample_rate / frequencies)), 0, int(math.log2(hop))
-    ).astype(int)
+    halvings = np.floor(np.log2(0.4 * sample_rate / frequencies))
+    return np.clip(halvings, 0, int(math.log2(hop))).astype(int)
 
 # %% ../nbs/03_hcqt.ipynb #c020d
 def halving_matrix(
     taps: int,  # odd length of the filter
     block: int,  # samples of output that one product computes
-) -> npt.NDArray[
-    np.float64
-]:  # a copy of the filter in each column, shape (2 * block + taps - 1, block)
+) -> npt.NDArray[np.float64]:  # shape (2 * block + taps - 1, block)
     "A low-pass filter that keeps every second sample, as a banded matrix."
-    matrix, low_pass = (
-        np.zeros((2 * block + taps - 1, block)),
-        firwin(taps, 0.5, window=("kaiser", 8.0)),
-    )
+    matrix = np.zeros((2 * block + taps - 1, block))
+    low_pass = firwin(taps, 0.5, window=("kaiser", 8.0))
     for column in range(block):
         matrix[2 * column : 2 * column + taps, column] = low_pass
     return matrix
 
 # %% ../nbs/03_hcqt.ipynb #c021
 class Halve(nn.Module):
-    """Low-pass filter and keep every second sample: zero-phase, sample i of the result is centred on sample 2i."""
+    """Low-pass filter and keep every second sample, without delay."""
 
     matrix: Tensor
 
     def __init__(
         self,
-        taps: int = 53,  # odd length of the filter; passes 0.8 and stops 1.2 times the new Nyquist frequency
+        taps: int = 53,  # odd length of the filter; passes 0.8 and stops 1.2 of the new Nyquist
         block: int = 64,  # samples of output a row of the product computes
     ) -> None:
         super().__init__()
@@ -148,20 +138,15 @@ def level_kernels(
     seconds: npt.NDArray[np.float64],  # window length of each, shape (bins,)
     sample_rate: int,  # in Hz
     hop: int,  # samples between frames, a power of two
-) -> list[
-    Tensor
-]:  # one a level, highest bins first: cosines, then sines, shape (odd samples, 2 * bins of the level)
+) -> list[Tensor]:  # a level: cosines, then sines, shape (odd samples, 2 * bins), highest first
     "Kernels of every level at its own rate; zero where a bin's band passes the Nyquist frequency."
-    level, kept = (
-        cqt_octaves(frequencies, sample_rate, hop),
-        below_nyquist(frequencies, seconds, sample_rate),
-    )
+    level = cqt_octaves(frequencies, sample_rate, hop)
+    kept = below_nyquist(frequencies, seconds, sample_rate)
     matrices = []
     for depth in range(int(level.max()) + 1):
         pick = level == depth
-        waves = (
-            cqt_kernels(frequencies[pick], seconds[pick], sample_rate / 2**depth) * kept[pick, None]
-        )
+        waves = cqt_kernels(frequencies[pick], seconds[pick], sample_rate / 2**depth)
+        waves = waves * kept[pick, None]
         parts = torch.tensor(np.concatenate([waves.real, waves.imag]).T, dtype=torch.float32)
         matrices.append(parts.contiguous())
     return matrices
@@ -223,18 +208,15 @@ class CQT(nn.Module):
         seconds = window_seconds(frequencies, 12 * bins_per_semitone, gamma)
         kernels = level_kernels(frequencies, seconds, sample_rate, hop)
         self.hop, self.halve, self.levels = hop, Halve(), len(kernels)
-        self.reach = receptive_field(
-            [len(matrix) for matrix in kernels], self.halve.taps
-        )  # samples to either side
+        lengths = [len(matrix) for matrix in kernels]
+        self.reach = receptive_field(lengths, self.halve.taps)  # samples to either side
         for depth, matrix in enumerate(kernels):
             self.register_buffer(f"kernels_{depth}", matrix, persistent=False)
 
     def forward(
         self,
         audio: Tensor,  # mono samples, full scale is 1, shape (batch, samples)
-    ) -> (
-        Tensor
-    ):  # magnitudes (a sine of amplitude 1 reads 1), shape (batch, samples // hop + 1, bins)
+    ) -> Tensor:  # magnitudes, shape (batch, samples // hop + 1, bins)
         "Magnitude of every bin around every frame's centre; frame t is centred on sample t * hop."
         kernels = [getattr(self, f"kernels_{depth}") for depth in range(self.levels)]
         return cqt_magnitudes(audio, kernels, self.halve, self.hop)
@@ -282,9 +264,7 @@ class HCQTConfig:
 
     sample_rate: int = 16_000  # in Hz
     hop: int = 256  # samples between frames
-    bins_per_semitone: tuple[int, ...] = (
-        1,
-    )  # one transform for each entry, its bins folded into channels
+    bins_per_semitone: tuple[int, ...] = (1,)  # a transform for each, its bins become channels
     gamma: float = 0.0  # added to every bin's bandwidth, in Hz
     harmonics: tuple[float, ...] = (0.5, 1.0, 2.0)  # powers of two, at which every key is seen
     lowest_pitch: int = 21  # MIDI pitch of the first key
@@ -292,7 +272,7 @@ class HCQTConfig:
     floor_db: float = -100.0  # what silence reads, in dB below a sine of amplitude 1
 
     def __post_init__(self) -> None:
-        "Refuse harmonics that are no whole octaves, and sizes that no transform has."
+        "Refuse harmonics that are not whole octaves, and impossible sizes."
         check_transform(
             (self.sample_rate, self.hop, self.keys), self.bins_per_semitone, self.lowest_pitch
         )
@@ -325,6 +305,17 @@ class HCQTConfig:
         "Frames in a second of sound."
         return self.sample_rate / self.hop
 
+# %% ../nbs/03_hcqt.ipynb #fit2
+def check_transform_fits(
+    transform: HCQTConfig,  # of a network or a store
+) -> None:
+    "Raise ValueError for a transform with other frames or keys than the targets have."
+    usual = HCQTConfig()
+    for name in ("sample_rate", "hop", "keys", "lowest_pitch"):
+        wanted, found = getattr(usual, name), getattr(transform, name)
+        if found != wanted:
+            raise ValueError(f"the transform has {name} {found}; the targets need {wanted}")
+
 # %% ../nbs/03_hcqt.ipynb #c046
 def stack_harmonics(
     bins: Tensor,  # one transform, shape (batch, frames, semitones * bins_per_semitone)
@@ -332,7 +323,7 @@ def stack_harmonics(
     shifts: tuple[int, ...],  # semitones from a key to each harmonic
     keys: int = 88,  # rows to keep
 ) -> Tensor:  # shape (batch, len(shifts) * bins_per_semitone, frames, keys)
-    "Cut one window of `keys` semitones for each harmonic and fold the bins of a semitone into channels."
+    "Cut one window of `keys` semitones for each harmonic; fold sub-bins into channels."
     semitones = bins.unflatten(-1, (-1, bins_per_semitone))
     first = -min(shifts)
     views = [semitones[:, :, first + shift : first + shift + keys] for shift in shifts]
@@ -349,7 +340,7 @@ def scale_level(
 
 # %% ../nbs/03_hcqt.ipynb #c049
 class HCQT(nn.Module):
-    """Log-magnitude harmonic constant-Q transform: `(batch, samples)` to `(batch, channels, frames, keys)`."""
+    """Log-magnitude harmonic constant-Q transform, the input of the network."""
 
     def __init__(
         self,
@@ -381,9 +372,7 @@ class HCQT(nn.Module):
     def forward(
         self,
         audio: Tensor,  # mono samples, full scale is 1, shape (batch, samples)
-    ) -> (
-        Tensor
-    ):  # scaled decibels, about -2 to 3, shape (batch, channels, samples // hop + 1, keys)
+    ) -> Tensor:  # about -2 to 3, shape (batch, channels, samples // hop + 1, keys)
         "The network's input; always computed in float32."
         views = []
         with torch.autocast(audio.device.type, enabled=False):
@@ -410,29 +399,14 @@ def plot_hcqt(
     return ax
 
 # %% ../nbs/03_hcqt.ipynb #thr1
-_TURN, _own = threading.Lock(), threading.local()
-_usual: list[int] = []  # how many threads there were before the first of those who overlap
-_inside: list[int] = []  # how many each of those wants who are inside
-
-
 @contextlib.contextmanager
 def torch_threads(
     count: int,  # at least 1
 ) -> Iterator[None]:
-    "Let PyTorch compute in so many threads of the processor, for a while, whoever else does the same meanwhile."
-    mine: list[int] = _own.__dict__.setdefault(
-        "counts", []
-    )  # PyTorch keeps a number for every thread
-    with _TURN:
-        _usual[:] = _usual if _inside else [torch.get_num_threads()]
-        before = mine[-1] if mine else _usual[0]
-        _inside.append(count)
-    mine.append(count)
+    "Let PyTorch compute with so many threads inside a `with` block."
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        torch.set_num_threads(count)
         yield
     finally:
-        mine.pop()
-        with _TURN:
-            _inside.remove(count)
-            torch.set_num_threads(before)
+        torch.set_num_threads(before)

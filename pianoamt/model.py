@@ -24,9 +24,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .files import PianoamtError, atomic_path, check_file, show_path
-from .hcqt import HCQTConfig
+from .hcqt import HCQTConfig, check_transform_fits
 from .hdconv import HDConv, harmonic_dilations
-from .targets import check_transform_fits
 
 # %% ../nbs/05_model.ipynb #c005
 def check_network(
