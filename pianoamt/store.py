@@ -38,7 +38,14 @@ from pianoamt.corpus import (
     run_with_progress,
 )
 from .files import PianoamtError, atomic_path, folder_lock, read_json, show_path
-from .hcqt import HCQT, HCQTConfig, scale_level, stack_harmonics, torch_threads
+from pianoamt.hcqt import (
+    HCQT,
+    HCQTConfig,
+    check_transform_fits,
+    scale_level,
+    stack_harmonics,
+    torch_threads,
+)
 from .notes import Performance
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
@@ -48,7 +55,6 @@ from pianoamt.targets import (
     TARGET_RADIUS,
     Rolls,
     array_to_rolls,
-    check_transform_fits,
     make_rolls,
     rolls_to_array,
 )
