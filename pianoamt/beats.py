@@ -96,7 +96,9 @@ def arc_scores(
     return scores
 
 
-def _prior(length: npt.NDArray[np.float64], usual: float, period: float | None) -> npt.NDArray[np.float64]:
+def _prior(
+    length: npt.NDArray[np.float64], usual: float, period: float | None
+) -> npt.NDArray[np.float64]:
     "Beats of half a second are usual; a wished tempo weighs more."
     score = -usual * np.log(length / 0.55) ** 2 / 1.28
     return score if period is None else score - 16 * np.log(length / period) ** 2
@@ -156,7 +158,13 @@ def track_beats(
     return beats[max(0, filled.min()) :]
 
 # %% ../nbs/22_beats.ipynb #c020
-LEVELS = {"as found": 1.0, "half": 2.0, "double": 0.5, "third": 3.0, "triple": 1 / 3}  # length of a beat
+LEVELS = {
+    "as found": 1.0,
+    "half": 2.0,
+    "double": 0.5,
+    "third": 3.0,
+    "triple": 1 / 3,
+}  # length of a beat
 
 
 def level_votes(
@@ -234,7 +242,12 @@ def find_bars(
     return places[viterbi(evidence, _bar_steps())]
 
 # %% ../nbs/22_beats.ipynb #c034
-METERS = {"half": (1, 2), "quarter": (1, 4), "eighth": (1, 8), "dotted quarter": (3, 8)}  # per beat: number, unit
+METERS = {
+    "half": (1, 2),
+    "quarter": (1, 4),
+    "eighth": (1, 8),
+    "dotted quarter": (3, 8),
+}  # per beat: number, unit
 
 
 def beat_unit(

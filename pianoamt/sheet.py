@@ -63,7 +63,9 @@ def parse_meter(
     if kind == 8 and number in (6, 9, 12):
         number, unit = number // 3, "dotted quarter"
     if number not in (2, 3, 4, 6):
-        raise PianoamtError(f"{meter}: unknown metre; use one of 2/4, 3/4, 4/4, 3/8, 6/8, 9/8, 12/8")
+        raise PianoamtError(
+            f"{meter}: unknown metre; use one of 2/4, 3/4, 4/4, 3/8, 6/8, 9/8, 12/8"
+        )
     return number, unit
 
 
@@ -150,7 +152,9 @@ def make_measures(
         quarters = length * timing.beat / TICKS
         tempo = 60 * quarters / float(timing.beats[last] - timing.beats[first])
         start = int(first) * timing.beat
-        measures.append(Measure(start, length * timing.beat, number * parts, kind, int(keys[k]), tempo))
+        measures.append(
+            Measure(start, length * timing.beat, number * parts, kind, int(keys[k]), tempo)
+        )
     return measures
 
 
@@ -182,7 +186,11 @@ def make_score(
     group, pitch = pulse.groups.group, notes["pitch"].astype(np.int64)
     measures = make_measures(timing, keys)
     table = np.zeros(len(notes), SCORE_DTYPE)
-    table["start"], table["pitch"], table["played"] = timing.ticks[group], pitch, np.arange(len(notes))
+    table["start"], table["pitch"], table["played"] = (
+        timing.ticks[group],
+        pitch,
+        np.arange(len(notes)),
+    )
     table["grace"] = find_graces(timing.ticks, timing.grace, group, pitch)[group]
     table["staff"] = split_hands(pulse.groups, pitch, pulse.heads["hand"])
     table["fifths"] = spell_notes(group, pitch, keys[bar[group]], pulse.heads["spelling"])
@@ -193,14 +201,21 @@ def make_score(
         own = np.flatnonzero((table["staff"] == staff) & ~table["grace"])
         if len(own):
             lengths = make_voices(
-                table["start"][own], held[own], table["pitch"][own], timing.beat, end, options.simple
+                table["start"][own],
+                held[own],
+                table["pitch"][own],
+                timing.beat,
+                end,
+                options.simple,
             )
             table["length"][own], table["voice"][own] = lengths
     tempo = float(np.median([measure.tempo for measure in measures])) * TICKS / timing.beat
     return Score(table, measures, title, f"{tempo_word(tempo)} ({tempo:.0f})")
 
 
-def _unique(table: npt.NDArray[Any], held: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _unique(
+    table: npt.NDArray[Any], held: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     "Sort by start; the same key twice in one place is one note."
     held = held[table["played"]]
     order = np.lexsort((table["pitch"], ~table["grace"], table["start"]))
@@ -213,7 +228,14 @@ def tempo_word(
     tempo: float,  # beats a minute
 ) -> str:  # "Andante"
     "The usual Italian word for a tempo."
-    limits = {"Largo": 50, "Adagio": 66, "Andante": 84, "Moderato": 108, "Allegro": 132, "Vivace": 168}
+    limits = {
+        "Largo": 50,
+        "Adagio": 66,
+        "Andante": 84,
+        "Moderato": 108,
+        "Allegro": 132,
+        "Vivace": 168,
+    }
     return next((word for word, limit in limits.items() if tempo < limit), "Presto")
 
 # %% ../nbs/27_sheet.ipynb #c016
@@ -268,7 +290,10 @@ def svg_to_pdf(
 ) -> bytes:  # of a PDF file, A4
     "Put pages into a PDF file, as vectors."
     svglib = need_engraver("svglib.svglib")
-    render, canvases = need_engraver("reportlab.graphics.renderPDF"), need_engraver("reportlab.pdfgen.canvas")
+    render, canvases = (
+        need_engraver("reportlab.graphics.renderPDF"),
+        need_engraver("reportlab.pdfgen.canvas"),
+    )
     buffer, (width, height) = io.BytesIO(), (595.28, 841.89)  # A4 in points
     canvas = canvases.Canvas(buffer, pagesize=(width, height))
     for page in pages:
@@ -333,7 +358,10 @@ class Sheet:
             raise PianoamtError(f"{path.name}: cannot write this; use {', '.join(SHEET_FORMATS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         contents = self._contents(path.suffix.lower())
-        names = [path, *(path.with_stem(f"{path.stem}-{page}") for page in range(2, len(contents) + 1))]
+        names = [
+            path,
+            *(path.with_stem(f"{path.stem}-{page}") for page in range(2, len(contents) + 1)),
+        ]
         for name, content in zip(names, contents, strict=True):
             with atomic_path(name) as beside:
                 Path(beside).write_bytes(content)
