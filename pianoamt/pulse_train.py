@@ -10,7 +10,6 @@ __all__ = ['DILATIONS', 'HARMONY', 'NONE', 'LABEL_DTYPE', 'WEIGHTS', 'PulseLayer
 # %% ../nbs/29_sheet_train.ipynb #c002
 import csv
 import json
-import time as clock
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
