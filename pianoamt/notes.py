@@ -161,7 +161,7 @@ def _draw_notes(
     left, right, row = notes["onset"], notes["offset"], notes["pitch"].astype(float)
     corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
     boxes = np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
-    shades = {"array": notes["velocity"], "cmap": "Greys", "clim": (-15, 120)}
+    shades: dict[str, Any] = {"array": notes["velocity"], "cmap": "Greys", "clim": (-15, 120)}
     axes.add_collection(PolyCollection(list(boxes), **shades, ec="0.1", lw=0.4))
 
 # %% ../nbs/01_notes.ipynb #c027
@@ -328,13 +328,14 @@ def read_midi_events(
     if begin < 0 or len(data) < begin + 14:
         raise PianoamtError("not a MIDI file")
     _, tracks, division = struct.unpack(">HHH", data[begin + 8 : begin + 14])
-    tables, tempos, last = [], [], 0
-    at = data.find(b"MTrk", begin)
+    tables: list[npt.NDArray[np.int64]] = []
+    tempos: list[tuple[int, int]] = []
+    last, at = 0, data.find(b"MTrk", begin)
     while at >= 0:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
         events, changes, tick, after = _read_track(data, at + 8, size)
-        table = np.frombuffer(events, dtype=np.int64).reshape(-1, 4)
-        tables.append(np.insert(table, 1, len(tables), axis=1))
+        rows = np.frombuffer(events, dtype=np.int64).reshape(-1, 4)
+        tables.append(np.insert(rows, 1, len(tables), axis=1))
         tempos += changes
         last = max(last, tick)
         at = data.find(b"MTrk", after)
