@@ -65,10 +65,11 @@ def make_pedal(
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """What hands and foot did: key-down notes and the sustain pedal."""
+    """What hands and foot did: notes and the sustain pedal."""
 
-    notes: npt.NDArray[Any]  # table of `NOTE_DTYPE`, key-down durations
+    notes: npt.NDArray[Any]  # table of `NOTE_DTYPE`
     pedal: npt.NDArray[Any]  # table of `PEDAL_DTYPE`
+    durations: str = "key"  # "key", or "pedal" for notes that the pedal has lengthened, see below
 
     @property
     def seconds(self) -> float:
@@ -269,10 +270,10 @@ def _track_ends(
 def _read_track(
     data: bytes,  # a whole file
     at: int,  # where the track's first event begins
-    size: int,  # the track's length by its header, bytes
+    end: int,  # where the track ends by its header
 ) -> tuple["array[int]", list[tuple[int, int]], int, int]:  # events, tempos, last tick, place after
     "Collect (tick, status, data, data) of notes and controllers, and tempos (tick, µs)."
-    events, tempos, end = array("q"), [], at + size
+    events, tempos = array("q"), []
     tick = status = 0
     while not _track_ends(data, at, end):
         wait, at = _read_number(data, at)
@@ -294,7 +295,7 @@ def _read_track(
                 events.extend((tick, status, data[at], data[at + 1]))
             at += 1 if status >> 4 in (0xC, 0xD) else 2
     else:
-        if size >= 4 and data[at - 4 : at] == bytes(4):
+        if data[at - 8 : at] == bytes(8):
             raise IndexError("the track ends in zeros")
     return events, tempos, tick, at
 
@@ -333,7 +334,7 @@ def read_midi_events(
     last, at = 0, data.find(b"MTrk", begin)
     while at >= 0:
         size = int.from_bytes(data[at + 4 : at + 8], "big")
-        events, changes, tick, after = _read_track(data, at + 8, size)
+        events, changes, tick, after = _read_track(data, at + 8, at + 8 + size)
         rows = np.frombuffer(events, dtype=np.int64).reshape(-1, 4)
         tables.append(np.insert(rows, 1, len(tables), axis=1))
         tempos += changes
@@ -405,18 +406,23 @@ def _read_notes(
     return cut_overlaps(notes, SHORTEST_NOTE / 4)  # ticks may have moved two strikes closer
 
 # %% ../nbs/01a_midi.ipynb #rm1
+_EXTENDED = "pianoamt: pedal-extended notes"
+
+
 def read_midi(
     path: str | os.PathLike[str],  # a Standard MIDI File
-) -> Performance:  # its piano notes, key-down, and its sustain pedal
+) -> Performance:  # its piano notes and its sustain pedal
     "Read the notes and the sustain pedal of all channels but the drums'."
     file = check_file(path)
     try:
         if file.stat().st_size > _LARGEST_MIDI:
             raise PianoamtError("too large to be a MIDI file of a performance")
-        table, times, end = read_midi_events(file.read_bytes())
+        data = file.read_bytes()
+        table, times, end = read_midi_events(data)
         if (table[:, 1] < 128).any() or (table[:, 2:] > 127).any() or end > _LONGEST_MIDI:
             raise PianoamtError("a damaged MIDI file (it holds impossible values)")
-        return Performance(_read_notes(table, times, end), _read_pedal(table, times))
+        durations = "pedal" if _EXTENDED.encode() in data else "key"
+        return Performance(_read_notes(table, times, end), _read_pedal(table, times), durations)
     except IndexError:
         reason = "a damaged MIDI file (a track breaks off)"
     except (OSError, PianoamtError) as error:
@@ -455,6 +461,7 @@ def write_midi(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pedal: npt.NDArray[Any] | None = None,  # table of `PEDAL_DTYPE`, written as controller 64
     tempo: float = 120.0,  # beats a minute that the file states, 4..1000; does not change seconds
+    durations: str = "key",  # "pedal" marks the notes as pedal-extended
 ) -> None:
     "Write notes and pedal as a MIDI file with one piano track, completely or not at all."
     if not 4 <= tempo <= 1000:
@@ -471,6 +478,8 @@ def write_midi(
         raise PianoamtError(f"{show_path(path)}: {problem}")
     track = _midi_track(notes, pedal, division * 1e6 / beat)
     track.insert(0, MetaMessage("set_tempo", tempo=beat))
+    if durations == "pedal":
+        track.insert(0, MetaMessage("text", text=_EXTENDED))
     with atomic_path(path) as temp:
         MidiFile(type=0, ticks_per_beat=division, tracks=[track]).save(temp)
 

@@ -70,7 +70,7 @@ class Transcription:
         if path.suffix.lower() in WRITERS:
             WRITERS[path.suffix.lower()](path, self)
         else:
-            write_midi(path, self.notes, self.pedal, tempo)
+            write_midi(path, self.notes, self.pedal, tempo, self.durations)
         return path
 
     def plot(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_notes', 'plot_tolerances', 'frame_scores',
-           'score_notes', 'bootstrap_interval', 'find_by_stem', 'read_reference', 'FolderScores', 'score_folders']
+           'score_notes', 'bootstrap_interval', 'find_by_stem', 'read_reference', 'FolderScores', 'write_scores',
+           'score_folders']
 
 # %% ../nbs/10_score.ipynb #c002
 import json
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .corpus import same_name
-from .files import PianoamtError, atomic_path, show_path
+from .files import PianoamtError, atomic_path, same_name, show_path
 from pianoamt.notes import (
+    MIDI_SUFFIXES,
     SHORTEST_NOTE,
     check_durations,
     cut_overlaps,
@@ -36,58 +37,57 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 # %% ../nbs/10_score.ipynb #c009
+def _for_mir_eval(
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, all of one pitch
+    begin: float,  # subtracted from all times, s
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # intervals, s; frequencies, Hz
+    "Describe notes as mir_eval expects: no negative times, no notes of no length."
+    from mir_eval.util import midi_to_hz
+
+    onsets = notes["onset"] - begin
+    offsets = np.maximum(notes["offset"] - begin, onsets + SHORTEST_NOTE)
+    return np.stack([onsets, offsets], axis=1), midi_to_hz(notes["pitch"].astype(float))
+
+
 def match_notes(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     onset_tolerance: float = 0.05,  # s
-    offset_ratio: float
-    | None = None,  # share of the reference's duration its offset may be off; None: any offset
+    offset_ratio: float | None = None,  # largest error of offsets by duration; None: any error
 ) -> npt.NDArray[np.intp]:  # (row in reference, row in estimate), shape (matches, 2)
-    "Pair as many notes as the tolerances allow, by mir_eval; with `offset_ratio` an offset may be off by 50 ms anyhow."
-    from mir_eval import transcription, util
+    "Pair as many notes as the tolerances allow; an offset may always be off by 50 ms."
+    from mir_eval.transcription import match_notes as match
 
+    tables = (reference, estimate)
     pairs = [np.zeros((0, 2), dtype=np.intp)]
-    begin = min(
-        notes["onset"].min(initial=0.0) for notes in (reference, estimate)
-    )  # mir_eval takes no negative times
+    begin = min(table["onset"].min(initial=0.0) for table in tables)
     for pitch in np.intersect1d(reference["pitch"], estimate["pitch"]):
-        rows = [np.flatnonzero(notes["pitch"] == pitch) for notes in (reference, estimate)]
-        sides = []
-        for notes, here in zip((reference, estimate), rows, strict=True):
-            onsets = notes["onset"][here] - begin
-            offsets = np.maximum(
-                notes["offset"][here] - begin, onsets + SHORTEST_NOTE
-            )  # nor notes of no length
-            intervals = np.stack([onsets, offsets], axis=1)
-            sides += [intervals, np.full(len(here), util.midi_to_hz(pitch))]
-        matched = transcription.match_notes(
-            *sides, onset_tolerance=onset_tolerance, offset_ratio=offset_ratio
-        )
-        found = np.array(matched, dtype=np.intp).reshape(-1, 2)
-        pairs.append(np.stack([rows[0][found[:, 0]], rows[1][found[:, 1]]], axis=1))
+        rows = [np.flatnonzero(table["pitch"] == pitch) for table in tables]
+        truth = _for_mir_eval(reference[rows[0]], begin)
+        found = _for_mir_eval(estimate[rows[1]], begin)
+        matched = match(*truth, *found, onset_tolerance=onset_tolerance, offset_ratio=offset_ratio)
+        indices = np.array(matched, dtype=np.intp).reshape(-1, 2)
+        pairs.append(np.stack([rows[0][indices[:, 0]], rows[1][indices[:, 1]]], axis=1))
     return np.concatenate(pairs)
 
 # %% ../nbs/10_score.ipynb #c014
 def f_measure(
     matches: int,  # pairs found
-    references: int,  # notes that were there to be found
-    estimates: int,  # notes that were claimed
+    references: int,  # notes of the reference
+    estimates: int,  # notes of the estimate
 ) -> tuple[float, float, float]:  # precision, recall, F1, each 0..1
-    "Precision, recall and F1; 1 where nothing was to be found and nothing was claimed."
+    "Compute precision, recall and F1; all are 1 for two empty tables."
     if references == estimates == 0:
         return 1.0, 1.0, 1.0
-    return (
-        matches / max(estimates, 1),
-        matches / max(references, 1),
-        2 * matches / (references + estimates),
-    )
+    precision, recall = matches / max(estimates, 1), matches / max(references, 1)
+    return precision, recall, 2 * matches / (references + estimates)
 
 # %% ../nbs/10_score.ipynb #c017
 def match_velocities(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pairs: npt.NDArray[np.intp],  # from `match_notes`, shape (matches, 2)
-    tolerance: float = 0.1,  # of the reference's range of velocities
+    tolerance: float = 0.1,  # by the reference's range of velocities
 ) -> npt.NDArray[np.intp]:  # the pairs whose velocities agree, shape (fewer matches, 2)
     "Keep the pairs whose velocity is right after a linear fit, as mir_eval does."
     if len(pairs) == 0:
@@ -104,17 +104,15 @@ def onset_lag(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pairs: npt.NDArray[np.intp],  # from `match_notes`, shape (matches, 2)
-) -> tuple[
-    float, float
-]:  # median, positive where the estimate is late, and MAD, s; both nan without pairs
-    "How late onsets are, and how unsteady."
+) -> tuple[float, float]:  # median, positive if the estimate is late, and MAD, s; NaN without pairs
+    "Measure how late onsets are, and how unsteady."
     if len(pairs) == 0:
         return math.nan, math.nan
     late = estimate["onset"][pairs[:, 1]] - reference["onset"][pairs[:, 0]]
     lag = float(np.median(late))
     return lag, float(np.median(np.abs(late - lag)))
 
-# %% ../nbs/10_score.ipynb #c025
+
 def shift_notes(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     seconds: float,  # added to all times
@@ -135,11 +133,13 @@ def plot_tolerances(
     import matplotlib.pyplot as plt
 
     axes = ax if ax is not None else plt.subplots(figsize=(5, 2.6), layout="constrained")[1]
-    tolerances = np.arange(2, 61, 2)
+    tolerances = np.append(np.arange(2, 60, 2), np.arange(60, 101, 5))
     lag, _ = onset_lag(reference, estimate, match_notes(reference, estimate))
-    aligned = shift_notes(estimate, 0.0 if math.isnan(lag) else -lag)
-    curves = [(estimate, "k.-", "as it is"), (aligned, "k.:", f"aligned ({1000 * lag:+.1f} ms)")]
-    for notes, style, label in curves[: 1 if math.isnan(lag) else 2]:
+    curves = [(estimate, "k.-", "as it is")]
+    if not math.isnan(lag):
+        aligned = shift_notes(estimate, -lag)
+        curves.append((aligned, "k.:", f"aligned ({1000 * lag:+.1f} ms)"))
+    for notes, style, label in curves:
         matches = [len(match_notes(reference, notes, tolerance / 1000)) for tolerance in tolerances]
         scores = [f_measure(count, len(reference), len(notes))[2] for count in matches]
         axes.plot(tolerances, scores, style, ms=4, lw=1, label=label)
@@ -151,17 +151,18 @@ def plot_tolerances(
 def _sounding(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, no two of a key at the same time
     frames: int,  # how many
-    start: int = 0,  # which is the first
+    start: int = 0,  # number of the first
 ) -> npt.NDArray[np.bool_]:  # shape (frames, 88)
-    "Which keys sound at the centre of every frame."
+    "Tell which keys sound at the centre of every frame."
     steps = np.zeros((frames + 1, KEYS), dtype=np.int8)
+    keys = notes["pitch"].astype(np.intp) - LOWEST_PITCH
     for name, step in (("onset", 1), ("offset", -1)):
         first = np.clip(np.ceil(notes[name] * FRAMES_PER_SECOND) - start, 0, frames).astype(np.intp)
-        np.add.at(steps, (first, notes["pitch"].astype(np.intp) - LOWEST_PITCH), step)
+        np.add.at(steps, (first, keys), step)
     return np.cumsum(steps, axis=0, dtype=np.int8)[:frames] > 0
 
 # %% ../nbs/10_score.ipynb #g07
-_BLOCK = 2**16  # frames that are looked at together: some 17 minutes
+_BLOCK = 2**16  # frames compared at once: some 17 minutes
 
 
 def frame_scores(
@@ -169,12 +170,13 @@ def frame_scores(
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
 ) -> tuple[float, float, float]:  # precision, recall, F1, each 0..1
     "Compare which keys sound, 62.5 times a second."
-    end = max(reference["offset"].max(initial=0), estimate["offset"].max(initial=0))
+    tables = cut_overlaps(reference), cut_overlaps(estimate)
+    end = max(table["offset"].max(initial=0) for table in tables)
     frames = math.ceil(end * FRAMES_PER_SECOND) + 1
-    counts, tables = np.zeros(3, np.int64), (cut_overlaps(reference), cut_overlaps(estimate))
+    counts = np.zeros(3, np.int64)
     for start in range(0, frames, _BLOCK):
-        there, claimed = (_sounding(notes, min(_BLOCK, frames - start), start) for notes in tables)
-        counts += [(there & claimed).sum(), there.sum(), claimed.sum()]
+        truth, found = (_sounding(table, min(_BLOCK, frames - start), start) for table in tables)
+        counts += [(truth & found).sum(), truth.sum(), found.sum()]
     return f_measure(*map(int, counts))
 
 # %% ../nbs/10_score.ipynb #g10
@@ -183,29 +185,22 @@ def _matched_scores(
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`, durations in the same convention
     onset_pairs: npt.NDArray[np.intp],  # from `match_notes`, shape (matches, 2)
 ) -> dict[str, float]:  # precision, recall and F1 of onset, offset and velocity, 0..1
-    "Score what is asked of a note, each time a little more."
+    "Compute the three scores, each stricter than the one before."
     offset_pairs = match_notes(reference, estimate, offset_ratio=0.2)
     velocity_pairs = match_velocities(reference, estimate, offset_pairs)
+    matched = {"onset": onset_pairs, "offset": offset_pairs, "velocity": velocity_pairs}
     scores: dict[str, float] = {}
-    for name, pairs in (
-        ("onset", onset_pairs),
-        ("offset", offset_pairs),
-        ("velocity", velocity_pairs),
-    ):
+    for name, pairs in matched.items():
         values = f_measure(len(pairs), len(reference), len(estimate))
-        scores |= {
-            f"{name}_{part}": value
-            for part, value in zip(("precision", "recall", "f1"), values, strict=True)
-        }
+        for part, value in zip(("precision", "recall", "f1"), values, strict=True):
+            scores[f"{name}_{part}"] = value
     return scores
 
 # %% ../nbs/10_score.ipynb #c034
 def score_notes(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`: the truth
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`, durations in the same convention
-) -> dict[
-    str, float
-]:  # F1, precision, recall 0..1; lags in s; velocity error in MIDI steps (nan without pairs)
+) -> dict[str, float]:  # scores 0..1, lags in s, velocity error in MIDI steps; NaN without pairs
     "Score a transcription against the truth."
     sizes, pairs = (len(reference), len(estimate)), match_notes(reference, estimate)
     scores: dict[str, float] = {"reference_notes": sizes[0], "estimated_notes": sizes[1]}
@@ -213,27 +208,26 @@ def score_notes(
     lag, spread = onset_lag(reference, estimate, pairs)
     aligned = shift_notes(estimate, 0.0 if math.isnan(lag) else -lag)
     for name, notes, tolerance in (
+        ("100ms", estimate, 0.1),
         ("20ms", estimate, 0.02),
         ("10ms", estimate, 0.01),
         ("20ms_aligned", aligned, 0.02),
     ):
-        scores[f"onset_f1_{name}"] = f_measure(
-            len(match_notes(reference, notes, tolerance)), *sizes
-        )[2]
-    scores |= {"frame_f1": frame_scores(reference, estimate)[2], "lag": lag, "lag_spread": spread}
-    pressed, read = reference["velocity"][pairs[:, 0]], estimate["velocity"][pairs[:, 1]]
-    return scores | {
-        "velocity_error": float(np.abs(pressed - read).mean()) if len(pairs) else math.nan
-    }
+        matches = len(match_notes(reference, notes, tolerance))
+        scores[f"onset_f1_{name}"] = f_measure(matches, *sizes)[2]
+    true, found = reference["velocity"][pairs[:, 0]], estimate["velocity"][pairs[:, 1]]
+    error = float(np.abs(true - found).mean()) if len(pairs) else math.nan
+    scores |= {"frame_f1": frame_scores(reference, estimate)[2], "velocity_error": error}
+    return scores | {"lag": lag, "lag_spread": spread}
 
 # %% ../nbs/10_score.ipynb #c039
 def bootstrap_interval(
     values: npt.ArrayLike,  # one for each piece, at least one, shape (pieces,)
     level: float = 0.95,  # share of the resampled means that lie inside, 0..1
-    draws: int = 2000,  # how many resampled means
+    draws: int = 2000,  # number of resampled means
     seed: int = 0,  # the same values give the same interval
 ) -> tuple[float, float]:  # lower and upper end
-    "Between which limits the mean over pieces may well lie."
+    "Compute the bootstrap interval of the mean over pieces."
     values = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
@@ -242,26 +236,22 @@ def bootstrap_interval(
 
 # %% ../nbs/10_score.ipynb #c042
 def find_by_stem(
-    folder: str | PathLike[str],  # where to look, subfolders included
+    folder: str | PathLike[str],  # where to look, with all its subfolders
     suffixes: Iterable[str],  # endings wanted, lower case, the preferred first
-    without: str
-    | PathLike[str]
-    | None = None,  # a folder that is left out where it lies in this one
-) -> dict[str, Path]:  # path below the folder without its ending → file
-    "Find files by their stem; where one has several endings, the earlier in `suffixes` counts."
-    root, found = Path(folder), dict[str, Path]()
+    without: str | PathLike[str] | None = None,  # a subfolder to leave out
+) -> dict[str, Path]:  # path within the folder without its ending → file
+    "Find files by their stem; if one has several endings, the earlier in `suffixes` counts."
+    root = Path(folder)
     if not root.is_dir():
         raise PianoamtError(f"{show_path(folder)}: there is no such folder")
-    inner = Path(without).resolve() if without else root.resolve()
-    lies_inside = root.resolve() in inner.parents
-    files = [
-        path
-        for path in sorted(root.rglob("*"))
-        if not lies_inside or inner not in path.resolve().parents
-    ]
+    files = sorted(path for path in root.rglob("*") if not path.name.startswith("."))
+    left_out = Path(without).resolve() if without else root.resolve()
+    if root.resolve() in left_out.parents:
+        files = [path for path in files if left_out not in path.resolve().parents]
+    found: dict[str, Path] = {}
     for suffix in suffixes:
         for path in files:
-            if path.suffix.lower() == suffix and path.is_file() and not path.name.startswith("."):
+            if path.suffix.lower() == suffix and path.is_file():
                 found.setdefault(path.relative_to(root).with_suffix("").as_posix(), path)
     return dict(sorted(found.items()))
 
@@ -275,64 +265,84 @@ def read_reference(
     if path.suffix.lower() == ".tsv":
         return read_tsv(path)
     performance = read_midi(path)
-    return (
-        extend_by_pedal(performance.notes, performance.pedal)
-        if durations == "pedal"
-        else performance.notes
-    )
+    if durations == "pedal":
+        return extend_by_pedal(performance.notes, performance.pedal)
+    if performance.durations == "pedal":
+        problem = "its notes are pedal-extended; score with --durations pedal"
+        raise PianoamtError(f"{show_path(path)}: {problem}")
+    return performance.notes
 
 # %% ../nbs/10_score.ipynb #c048
-def _names(
-    pieces: dict[str, dict[str, float]],  # stem → scores, at least one
-) -> list[str]:  # what is scored
-    "The names of all scores."
-    return list(next(iter(pieces.values())))
-
-
 @dataclass(frozen=True)
-class _Scores:
-    """Scores of all pieces of a folder, as figures."""
+class FolderScores:
+    """Scores of all pieces of a folder."""
 
-    pieces: dict[str, dict[str, float]]  # stem → what `score_notes` says
-    durations: str  # "key" or "pedal": how long notes last, in references and estimates
+    pieces: dict[str, dict[str, float]]  # stem → result of `score_notes`, at least one
+    durations: str  # "key" or "pedal": the convention of references and estimates
     missing: list[str]  # references without an estimate
     extra: list[str]  # estimates without a reference
     damaged: dict[str, str] = field(default_factory=dict)  # stem → why it could not be scored
+    tables: int = 0  # references that are .tsv files, whose durations were not changed
 
-    def mean(
+    def column(
         self,
-    ) -> dict[str, float]:  # score → mean over pieces, leaving out pieces that have none (nan)
-        "Mean of every score over the pieces."
-        columns = {
-            name: np.array([piece[name] for piece in self.pieces.values()])
-            for name in _names(self.pieces)
-        }
-        known = {name: values[~np.isnan(values)] for name, values in columns.items()}
-        return {
-            name: float(values.mean()) if len(values) else math.nan
-            for name, values in known.items()
-        }
+        name: str,  # of a score
+    ) -> npt.NDArray[np.float64]:  # one value per piece, NaN where there is none
+        """Collect a score over the pieces."""
+        return np.array([piece[name] for piece in self.pieces.values()])
+
+    def mean(self) -> dict[str, float]:  # score → mean over the pieces that have it, else NaN
+        """Average every score over the pieces."""
+        names = next(iter(self.pieces.values()))
+        known = {name: self.column(name)[~np.isnan(self.column(name))] for name in names}
+        return {name: float(all_.mean()) if len(all_) else math.nan for name, all_ in known.items()}
 
     def intervals(self) -> dict[str, tuple[float, float]]:  # F1 score → lower and upper end
-        "95 % bootstrap intervals of all mean F1 scores."
-        names = [name for name in _names(self.pieces) if "_f1" in name]
-        return {
-            name: bootstrap_interval([piece[name] for piece in self.pieces.values()])
-            for name in names
-        }
+        """Compute 95 % bootstrap intervals of all mean F1 scores."""
+        names = [name for name in next(iter(self.pieces.values())) if "_f1" in name]
+        return {name: bootstrap_interval(self.column(name)) for name in names}
+
+    def to_json(
+        self,
+        path: str | PathLike[str],  # the file to write
+    ) -> None:
+        """Write everything as JSON, null where there is no value."""
+        write_scores(path, self)
+
+    def __rich__(self) -> "Table":
+        """The table that rich prints."""
+        return _score_table(self)
 
 # %% ../nbs/10_score.ipynb #g20
 def _no_nan(
-    scores: dict[str, float],  # may hold nan
+    scores: dict[str, float],  # may hold NaN
 ) -> dict[str, float | None]:  # None instead
-    "JSON knows no nan."
+    "Replace NaN, which JSON does not have."
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def write_scores(
+    path: str | PathLike[str],  # the file to write
+    scores: FolderScores,  # what to write
+) -> None:
+    "Write the scores of a folder as JSON."
+    facts = {
+        "durations": scores.durations,
+        "missing": [show_path(stem) for stem in scores.missing],
+        "extra": [show_path(stem) for stem in scores.extra],
+        "damaged": {show_path(stem): reason for stem, reason in scores.damaged.items()},
+        "mean": _no_nan(scores.mean()),
+        "interval_95": scores.intervals(),
+        "pieces": {show_path(stem): _no_nan(piece) for stem, piece in scores.pieces.items()},
+    }
+    with atomic_path(path) as temp:
+        temp.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 # %% ../nbs/10_score.ipynb #g23
 _COLUMNS = {
     "onset\n50 ms": "onset_f1",
+    "onset\n100 ms": "onset_f1_100ms",
     "onset\n20 ms": "onset_f1_20ms",
-    "onset\n10 ms": "onset_f1_10ms",
     "aligned\n20 ms": "onset_f1_20ms_aligned",
     "+ offset": "offset_f1",
     "+ velocity": "velocity_f1",
@@ -340,48 +350,44 @@ _COLUMNS = {
 
 
 def _score_cells(
-    piece: dict[str, float],  # what `score_notes` says, or a mean of it
-) -> list[str]:  # one a column
-    "Scores as text."
-    lag = f"{1000 * piece['lag']:+.1f} ± {1000 * piece['lag_spread']:.1f}"
-    measured = (("lag", lag), ("velocity_error", f"{piece['velocity_error']:.1f}"))
+    piece: dict[str, float],  # result of `score_notes`, or a mean of several
+) -> list[str]:  # one per column
+    "Format scores as text."
     cells = [f"{100 * piece[name]:.1f}" for name in _COLUMNS.values()]
-    return cells + ["–" if math.isnan(piece[name]) else text for name, text in measured]
+    lag = f"{1000 * piece['lag']:+.1f} ± {1000 * piece['lag_spread']:.1f}"
+    cells.append("–" if math.isnan(piece["lag"]) else lag)
+    error = piece["velocity_error"]
+    cells.append("–" if math.isnan(error) else f"{error:.1f}")
+    return cells
 
 # %% ../nbs/10_score.ipynb #g26
 def _caption(
-    scores: _Scores,  # what the table shows
+    scores: FolderScores,  # what the table shows
 ) -> str:  # one line
-    "What a reader of the table must know."
+    "Say what a reader of the table must know."
     notes = {"pedal": "pedal-extended", "key": "key-down"}[scores.durations]
-    caption = (
-        f"F1 in percent, {notes} notes; + velocity includes + offset; lag: median ± MAD of onsets"
-    )
-    for count, what in (
-        (len(scores.missing), "without an estimate"),
-        (len(scores.extra), "without a reference"),
-        (len(scores.damaged), "damaged"),
-    ):
-        caption += f"; {count} {what}" if count else ""
-    return caption
+    counts = {
+        ".tsv references taken as they are": scores.tables,
+        "without an estimate": len(scores.missing),
+        "without a reference": len(scores.extra),
+        "not scored": len(scores.damaged),
+    }
+    parts = [f"F1 in percent, {notes} notes (--durations {scores.durations})"]
+    parts += ["+ velocity includes + offset", "lag: median ± MAD of onsets"]
+    parts += [f"{count} {what}" for what, count in counts.items() if count]
+    return "; ".join(parts)
 
 # %% ../nbs/10_score.ipynb #c051
 def _score_table(
-    scores: _Scores,  # what to show
+    scores: FolderScores,  # what to show
 ) -> "Table":  # for rich to print
-    "Lay scores out as a table: one row a piece, then the mean and its interval."
+    "Lay scores out as a table: one row per piece, then the mean and its interval."
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        "piece",
-        *_COLUMNS,
-        "lag\n(ms)",
-        "velocity\nerror",
-        caption=_caption(scores),
-        box=SIMPLE_HEAD,
-    )
+    headings = [*_COLUMNS, "lag\n(ms)", "velocity\nerror"]
+    table = Table("piece", *headings, caption=_caption(scores), box=SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for stem, piece in scores.pieces.items():
@@ -393,77 +399,52 @@ def _score_table(
         table.add_row(label, *(f"{100 * limits[name][end]:.1f}" for name in _COLUMNS.values()))
     return table
 
-# %% ../nbs/10_score.ipynb #g30
-@dataclass(frozen=True)
-class FolderScores(_Scores):
-    """Scores of all pieces of a folder."""
-
-    def to_json(
-        self,
-        path: str | PathLike[str],  # the file to write
-    ) -> None:
-        "Write everything as JSON, null where there is no value."
-        facts: dict[str, Any] = {"durations": self.durations}
-        facts |= {
-            "missing": [*map(show_path, self.missing)],
-            "extra": [*map(show_path, self.extra)],
-        }
-        facts |= {"damaged": {show_path(stem): reason for stem, reason in self.damaged.items()}}
-        facts |= {"mean": _no_nan(self.mean()), "interval_95": self.intervals()}
-        facts |= {
-            "pieces": {show_path(stem): _no_nan(scores) for stem, scores in self.pieces.items()}
-        }
-        with atomic_path(path) as temp:
-            temp.write_text(
-                json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-
-    def __rich__(self) -> "Table":
-        "The table that rich prints."
-        return _score_table(self)
-
 # %% ../nbs/10_score.ipynb #al1
-def _alone(
+def _unpaired(
     stems: Collection[str],  # of one folder
     others: Collection[str],  # of the other
-) -> dict[
-    str, str
-]:  # stems without their like in the other folder, by what is the same in all spellings
-    "Find names that may only be spelt in another way; those that two files share are left out."
+) -> dict[str, str]:  # normalised name → stem
+    "Find stems without an equal one in the other folder, except those that two files share."
     left = [stem for stem in stems if stem not in others]
     count = Counter(map(same_name, left))
     return {same_name(stem): stem for stem in left if count[same_name(stem)] == 1}
 
 # %% ../nbs/10_score.ipynb #c052
 def _paired_files(
-    reference_dir: str | PathLike[str],  # folder of .mid or .tsv files
-    estimate_dir: str | PathLike[str],  # folder of .mid files
-) -> tuple[
-    dict[str, Path], dict[str, Path]
-]:  # references and estimates by stem, at least one stem in both
-    "Find what can be scored; raises `PianoamtError` where there is nothing."
-    midi = (".mid", ".midi")
-    references = find_by_stem(reference_dir, (*midi, ".tsv"), estimate_dir)
-    estimates = find_by_stem(estimate_dir, midi, reference_dir)
-    left, right = _alone(references, estimates), _alone(estimates, references)
-    for same in left.keys() & right.keys():
-        estimates[left[same]] = estimates.pop(right[same])
+    reference_dir: str | PathLike[str],  # folder of MIDI or .tsv files
+    estimate_dir: str | PathLike[str],  # folder of MIDI files
+) -> tuple[dict[str, Path], dict[str, Path]]:  # references and estimates by stem
+    "Find what can be scored; raise `PianoamtError` if there is nothing."
+    references = find_by_stem(reference_dir, (*MIDI_SUFFIXES, ".tsv"), estimate_dir)
+    estimates = find_by_stem(estimate_dir, MIDI_SUFFIXES, reference_dir)
+    left, right = _unpaired(references, estimates), _unpaired(estimates, references)
+    for name in left.keys() & right.keys():
+        estimates[left[name]] = estimates.pop(right[name])
     if not references:
-        raise PianoamtError(
-            f"{show_path(reference_dir)}: no references here; expected .mid or .tsv files"
-        )
+        problem = "no references here; expected .mid or .tsv files"
+        raise PianoamtError(f"{show_path(reference_dir)}: {problem}")
     if not references.keys() & estimates.keys():
-        raise PianoamtError(
-            f"{show_path(estimate_dir)}: no .mid file here has the stem of a reference"
-        )
+        problem = "no .mid file here has the stem of a reference"
+        raise PianoamtError(f"{show_path(estimate_dir)}: {problem}")
     return references, estimates
 
 # %% ../nbs/10_score.ipynb #g36
+def _score_files(
+    reference: Path,  # a MIDI or .tsv file
+    estimate: Path,  # a MIDI file
+    durations: str,  # "key" or "pedal"
+) -> dict[str, float]:  # scores, see `score_notes`
+    "Score one file against another."
+    notes = read_reference(reference, durations)
+    if not len(notes):
+        raise PianoamtError(f"{show_path(reference)}: the reference holds no notes")
+    return score_notes(notes, read_reference(estimate, durations))
+
+
 def score_folders(
-    reference_dir: str
-    | PathLike[str],  # folder of .mid or .tsv files: the truth; a .tsv's durations are not touched
-    estimate_dir: str | PathLike[str],  # folder of .mid files with the same stems
-    durations: str = "pedal",  # "pedal": notes last until the damper falls; "key": until the key comes up
+    reference_dir: str | PathLike[str],  # folder of MIDI or .tsv files: the truth
+    estimate_dir: str | PathLike[str],  # folder of MIDI files with the same stems
+    durations: str = "pedal",  # "pedal": until the damper falls; "key": until the key comes up
 ) -> FolderScores:  # print it with rich, or `.to_json(path)`
     "Score every transcription in a folder that has a reference of the same stem."
     check_durations(durations)
@@ -471,13 +452,12 @@ def score_folders(
     pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
     for stem in (stem for stem in references if stem in estimates):
         try:
-            pieces[stem] = score_notes(
-                *(read_reference(files[stem], durations) for files in (references, estimates))
-            )
+            pieces[stem] = _score_files(references[stem], estimates[stem], durations)
         except PianoamtError as error:
             damaged[stem] = str(error)
     if not pieces:
         raise PianoamtError(next(iter(damaged.values())))
     missing = [stem for stem in references if stem not in estimates]
     extra = [stem for stem in estimates if stem not in references]
-    return FolderScores(pieces, durations, missing, extra, damaged)
+    tables = sum(references[stem].suffix.lower() == ".tsv" for stem in pieces)
+    return FolderScores(pieces, durations, missing, extra, damaged, tables)
