@@ -263,6 +263,8 @@ def _track_ends(
     end: int,  # where the track ends by its header
 ) -> bool:  # whether a track without an end mark ends here
     "Tell the end of a track from an event."
+    if at == end and data[at - 8 : at] == bytes(8):
+        raise IndexError("the track ends in zeros")
     following = data[at : at + 4]
     return following == b"MTrk" or (at == end and (following.isalpha() or not following))
 
@@ -294,9 +296,6 @@ def _read_track(
             if status < 0xA0 or (status >> 4 == 0xB and data[at] in _CONTROLLERS):
                 events.extend((tick, status, data[at], data[at + 1]))
             at += 1 if status >> 4 in (0xC, 0xD) else 2
-    else:
-        if data[at - 8 : at] == bytes(8):
-            raise IndexError("the track ends in zeros")
     return events, tempos, tick, at
 
 # %% ../nbs/01a_midi.ipynb #sec1
