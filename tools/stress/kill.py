@@ -1,12 +1,12 @@
 """Work that is killed: `python tools/stress/kill.py --kills 200 --seed 1`, or some commands: `… resample train`.
 
-Each round copies a small folder and lets something happen to a command that works on it: most often it is killed by
-signal 9 at a random moment, several times in a row; or files may not grow, as on a full disk; or the folder may not be
-written to; or two processes do the same at once. Then every file must have its old contents or those of an
-undisturbed run, and once the command has run again, the folder must equal that of an undisturbed run.
+Each round copies a small folder and disturbs a command that works on it: most often it is killed by signal 9 at a
+random moment, several times in a row; or files may not grow, as on a full disk; or the folder may not be written to;
+or two processes do the same at once. Then every file must have its old contents or those of an undisturbed run, and
+once the command has run again, the folder must equal that of an undisturbed run.
 
-Commands run in forks of this process, which has loaded the libraries already: so the signal meets work, not imports.
-It computes in one thread, for a fork of a process with threads of OpenMP waits for them for ever.
+Commands run in forks of this process, which has loaded the libraries already, so the signal meets work, not imports.
+It computes in one thread, because a fork of a process with OpenMP threads would wait for them for ever.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -33,13 +34,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads NumPy or PyTorch
 COMMANDS = {
     "resample": "resample in --jobs JOBS",
     "preprocess": "preprocess in --store out --bins-per-semitone 1 --gamma 8 --jobs JOBS",
-    "transcribe": "transcribe in --out out --weights w.safetensors --engine torch",
+    "transcribe": "transcribe in --out out --weights w.safetensors --engine torch --jobs JOBS",
     "train": "train recipe.json out --data store --cpu",
-    "tune": "tune recipe.json out --data store --cpu --n-trials 2 --steps 5 --hidden-sizes 8 8",
+    "search": "search recipe.json out --data store --cpu --n-trials 2 --steps 5 --hidden-sizes 8 8",
 }
 SMALL_DISK = {"transcribe": 100, "train": 3_000}  # bytes a file may have
 ROUNDS = ("kill", "kill", "full disk", "kill", "read-only", "kill", "two at once")
 KILLS = 5  # in a row
+GROWING = (".db", ".json", ".jsonl", ".safetensors", ".csv")  # may be between old and new
 
 
 def make(folder: Path, pieces: int) -> None:
@@ -59,90 +61,62 @@ def make(folder: Path, pieces: int) -> None:
         write_midi(folder / "in" / f"{number}.mid", make_notes([0.1], [1.0], [60 + number]))
     save_weights(PianoNet(small_config()), folder / "w.safetensors")
     preprocess(Corpus.folder(folder / "in"), folder / "store", small_config().hcqt, jobs=1)
-    run = {
-        "steps": 8,
-        "batch_size": 1,
-        "segment_frames": 32,
-        "precision": "no",
-        "save_seconds": 0,
-        "log_every": 1,
-    }
-    recipe = {"data": {"store": "store"}, "train": {**run, "model": asdict(small_config())}}
+    run = {"steps": 8, "batch_size": 1, "segment_frames": 32, "precision": "no", "log_every": 1}
+    run |= {"save_seconds": 0, "model": asdict(small_config())}
+    recipe = {"data": {"store": "store"}, "train": run}
     (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
 
 
-# ---- what a folder holds ----
-
-
-def describe(path: Path) -> str:
-    """A checksum of what must be the same in every run; reports, which name times, must only be whole."""
+def fingerprint(path: Path) -> str:
+    """What must be the same in every run; reports, which hold times, must only be whole."""
     from safetensors import safe_open
 
     if path.suffix == ".db":
         with contextlib.closing(sqlite3.connect(path)) as book:
-            assert book.execute("pragma integrity_check").fetchone() == ("ok",), (
-                f"damaged: {path.name}"
-            )
-            tables = {
-                name
-                for (name,) in book.execute("select name from sqlite_master where type = 'table'")
-            }
+            assert book.execute("pragma integrity_check").fetchone() == ("ok",), f"damaged: {path}"
             done = "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
-            return f"{book.execute(done).fetchone()[0] if 'trials' in tables else 0} trials"
+            try:
+                return f"{book.execute(done).fetchone()[0]} trials"
+            except sqlite3.OperationalError:  # no table yet
+                return "0 trials"
     if path.suffix == ".json":
         json.loads(path.read_bytes())
-    if path.suffix == ".safetensors":
-        with safe_open(
-            path, framework="np"
-        ) as file:  # the order of its notes changes from one time to the next
-            numbers = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            parts = [
-                f"{name} {numbers[name].dtype} {numbers[name].shape}".encode() for name in numbers
-            ]
-            parts += [
-                json.dumps(file.metadata(), sort_keys=True).encode(),
-                *(each.tobytes() for each in numbers.values()),
-            ]
+    if path.suffix == ".safetensors":  # the order of its metadata changes from run to run
+        with safe_open(path, framework="np") as file:
+            parts = [json.dumps(file.metadata(), sort_keys=True).encode()]
+            for name in sorted(file.keys()):
+                tensor = file.get_tensor(name)
+                parts += [f"{name} {tensor.dtype} {tensor.shape}".encode(), tensor.tobytes()]
         return hashlib.sha256(b"".join(parts)).hexdigest()
     if path.suffix == ".csv":
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
         assert len({len(row) for row in rows}) <= 1, f"half-written: {path.name}"
-    if path.suffix == ".csv" or path.name in ("report.json", "best.json"):
+    if path.suffix in (".csv", ".jsonl") or path.name == "best.json":
         return ""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Files and what they hold, without what begins with a dot and SQLite's journal."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
-    return {
-        str(path.relative_to(folder)): describe(path)
-        for path in files
-        if not path.name.endswith("-journal")
-    }
+    """Files and their fingerprints, without hidden files and SQLite's journal."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+    paths = [path for path in paths if not path.name.endswith("-journal")]
+    return {str(path.relative_to(folder)): fingerprint(path) for path in paths}
 
 
 def check(before: dict[str, str], now: dict[str, str], after: dict[str, str]) -> None:
-    """Nothing is lost, and what is neither old nor new is at least whole, which `contents` has seen to."""
+    """Nothing is lost, and what is neither old nor new is at least whole."""
     lost = [name for name in before if name not in now and name in after]
     assert not lost, f"lost: {lost}"
-    growing = (".db", ".json", ".safetensors", ".csv")
-    torn = [name for name in now if now[name] not in (before.get(name), after.get(name))]
-    torn = [name for name in torn if Path(name).suffix not in growing]
+    other = [name for name in now if now[name] not in (before.get(name), after.get(name))]
+    torn = [name for name in other if Path(name).suffix not in GROWING]
     assert not torn, f"half-written: {torn}"
 
 
-# ---- what is done to the command ----
-
-
-def obey() -> None:
-    """Let the permissions of folders hold for the administrator, too."""
+def drop_power() -> None:
+    """Make the permissions of folders hold for the administrator, too."""
     version, override = 0x20080522, 1 << 1  # of the kernel's interface; CAP_DAC_OVERRIDE
-    library, head, sets = (
-        ctypes.CDLL(None),
-        (ctypes.c_uint32 * 2)(version, 0),
-        (ctypes.c_uint32 * 6)(),
-    )
+    library, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 6)()
+    head = (ctypes.c_uint32 * 2)(version, 0)
     assert library.capget(head, sets) == 0
     sets[0] &= ~override
     assert library.capset(head, sets) == 0
@@ -151,34 +125,29 @@ def obey() -> None:
 class Run:
     """A command at work in a fork of this process, in a group of its own."""
 
-    def __init__(
-        self, command: str, folder: Path, jobs: int, largest: int = 0, powerless: bool = False
-    ) -> None:
-        self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+    def __init__(self, command: str, folder: Path, jobs: int, largest: int = 0, weak: bool = False):
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
             code = 70
             with contextlib.suppress(BaseException):
-                code = self._work(
-                    COMMANDS[command].replace("JOBS", str(jobs)).split(), folder, largest, powerless
-                )
+                words = COMMANDS[command].replace("JOBS", str(jobs)).split()
+                code = self.work(words, folder, largest, weak)
             os._exit(code)
 
-    def _work(self, words: list[str], folder: Path, largest: int, powerless: bool) -> int:
-        """What the child does."""
-        import traceback
-
+    def work(self, words: list[str], folder: Path, largest: int, weak: bool) -> int:
+        """Do what the child does: run the command and return its exit code."""
         from pianoamt.cli import main
 
         os.setsid()
         os.chdir(folder)
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        os.dup2(self.said.fileno(), 2)
+        os.dup2(self.errors.fileno(), 2)
         sys.stdout, sys.stderr = (os.fdopen(place, "w", 1) for place in (1, 2))
         if largest:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-        if powerless:
-            obey()
+        if weak:
+            drop_power()
         sys.argv = ["pianoamt", *words]
         try:
             main()
@@ -190,77 +159,68 @@ class Run:
         return 0
 
     def wait(self, seconds: float = 300) -> int:
-        """The exit code; minus 9 where it was killed, by us after so many seconds."""
+        """Return the exit code; -9 if we killed it after so many seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.002)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):  # it may not have its group yet
-            os.kill(self.pid, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # it may not have its group yet
+            with contextlib.suppress(ProcessLookupError):
+                kill(self.pid, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def text(self) -> str:
-        """What it said on standard error."""
-        self.said.seek(0)
-        return self.said.read()
 
     def require(self, *codes: int) -> None:
         """Wait; it must end with one of these exit codes, and without a traceback."""
-        code, said = self.wait(), self.text()
-        fault = "Traceback" in said or "internal error" in said
-        assert code in codes and not fault, f"exit code {code}: {said}"
+        code = self.wait()
+        self.errors.seek(0)
+        text = self.errors.read()
+        fault = "Traceback" in text or "internal error" in text
+        assert code in codes and not fault, f"exit code {code}: {text}"
 
 
-def disturb(
-    kind: str, command: str, folder: Path, seconds: float, draw: random.Random, jobs: int
-) -> int:
-    """Let something happen; how many processes were killed."""
+def disturb(kind: str, command: str, folder: Path, seconds: float, jobs: int) -> int:
+    """Disturb a command; return how many processes were killed."""
     if kind == "kill":
-        return int(Run(command, folder, jobs).wait(seconds * draw.random()) == -signal.SIGKILL)
+        return int(Run(command, folder, jobs).wait(seconds) == -signal.SIGKILL)
     if kind == "full disk":
-        Run(command, folder, jobs, largest=SMALL_DISK.get(command, 20_000)).require(0, 1, 2)
+        Run(command, folder, jobs, SMALL_DISK.get(command, 20_000)).require(0, 1, 2)
     elif kind == "two at once":
-        first, second = Run(command, folder, jobs), Run(command, folder, jobs)
-        first.require(0, 1, 2)
-        second.require(0, 1, 2)
+        for run in [Run(command, folder, jobs), Run(command, folder, jobs)]:
+            run.require(0, 1, 2)
     else:
         places = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
         for place in places:
             place.chmod(0o555)
         try:
-            Run(command, folder, jobs, powerless=True).require(1, 2)
+            Run(command, folder, jobs, weak=True).require(1, 2)
         finally:
             for place in places:
                 place.chmod(0o755)
     return 0
 
 
-def is_as_it_should(name: str, now: str | None, after: str | None, kind: str) -> bool:
-    """Whether a file is that of an undisturbed run; two who search together may both begin the last trial."""
-    if kind == "two at once" and name.endswith(".db") and now and after:
+def is_right(now: str | None, after: str | None, kind: str) -> bool:
+    """Whether a file is that of an undisturbed run; two that search at once may add one trial."""
+    if kind == "two at once" and now and after and after.endswith(" trials"):
         return 0 <= int(now.split()[0]) - int(after.split()[0]) <= 1
     return now == after
 
 
 def play(command: str, fresh: Path, top: Path, kills: int, draw: random.Random) -> Counter[str]:
-    """Disturb a command until it was killed so many times; how often what happened."""
+    """Disturb a command until it was killed so many times; count what happened."""
     undisturbed, done, number = top / "undisturbed", Counter[str](), 0
     shutil.copytree(fresh, undisturbed)
     begin = time.monotonic()
     Run(command, undisturbed, 1).require(0)
-    seconds = time.monotonic() - begin
-    before, after = contents(fresh), contents(undisturbed)
+    seconds, before, after = time.monotonic() - begin, contents(fresh), contents(undisturbed)
     while done["kill"] < kills or number < len(ROUNDS):
         folder, kind = top / "round", ROUNDS[number % len(ROUNDS)]
         shutil.copytree(fresh, folder)
         for _ in range(KILLS if kind == "kill" else 1):
-            killed = disturb(
-                kind, command, folder, seconds, draw, jobs=2 if number % 12 == 5 else 1
-            )
+            jobs = 2 if number % 12 == 5 else 1
+            killed = disturb(kind, command, folder, seconds * draw.random(), jobs)
             done[kind] += killed if kind == "kill" else 1
             check(before, contents(folder), after)
         if kind == "read-only":
@@ -268,18 +228,11 @@ def play(command: str, fresh: Path, top: Path, kills: int, draw: random.Random) 
         Run(command, folder, 1).require(0)
         again = contents(folder)
         names = sorted({*again, *after})
-        differ = [
-            name
-            for name in names
-            if not is_as_it_should(name, again.get(name), after.get(name), kind)
-        ]
+        differ = [name for name in names if not is_right(again.get(name), after.get(name), kind)]
         assert not differ, f"round {number} ({kind}): not as undisturbed: {differ}"
         shutil.rmtree(folder)
         number += 1
-        print(
-            f"{command}, round {number}: {', '.join(f'{what} {count}' for what, count in done.items())}",
-            flush=True,
-        )
+        print(f"{command}, round {number}: {dict(done)}", flush=True)
     shutil.rmtree(undisturbed)
     return done
 
@@ -305,16 +258,13 @@ def main() -> int:
         make(top / "fresh", args.pieces)
         for command in args.commands:
             draw = random.Random(f"{args.seed}/{command}")
-            done = play(command, top / "fresh", top, -(-args.kills // len(args.commands)), draw)
-            counts[command] = dict(done)
+            share = -(-args.kills // len(args.commands))
+            counts[command] = dict(play(command, top / "fresh", top, share, draw))
     if args.json:
-        args.json.write_text(
-            json.dumps({"seed": args.seed, "commands": counts}, indent=1) + "\n", encoding="utf-8"
-        )
+        text = json.dumps({"seed": args.seed, "commands": counts}, indent=1)
+        args.json.write_text(f"{text}\n", encoding="utf-8")
     kills = sum(done["kill"] for done in counts.values())
-    print(
-        f"kill: {kills} kills with seed {args.seed}; nothing lost, and every rerun ended as if undisturbed"
-    )
+    print(f"{kills} kills with seed {args.seed}: nothing lost, every rerun ended as if undisturbed")
     return 0
 
 

@@ -1,46 +1,39 @@
 """Much work at once: `python tools/stress/load.py --files 2000 --threads 8 --hours 10 --engine onnx`, or less of it.
 
-Three parts, each in a process of its own: a folder of short recordings through `pianoamt transcribe DIR`; threads that
-share one `Transcriber` and must all hear what one alone hears; and one long recording, whose length must not show in
-the memory. Memory is what the processes of a part hold together, looked at twice a second. Prints one JSON object.
+Three parts: a folder of short recordings through `pianoamt transcribe DIR`; threads that share one `Transcriber` and
+must all get what one alone gets; and one long recording, whose length must not show in the memory. Memory is what
+the processes of a part hold together, read twice a second. Prints one JSON object.
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
-PROGRAM = str(Path(sys.executable).with_name("pianoamt"))
-SHORT, POINTS = 4.0, 60  # seconds of a short recording; places in a trace
+from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio, write_blocks
+from pianoamt.notes import read_midi
+from pianoamt.transcription import Transcriber
+
+PIANOAMT = [sys.executable, "-m", "pianoamt", "transcribe", "--quiet"]
+DEMO = read_audio(str(files("pianoamt") / "demo" / "demo.flac"))
 
 
-# ---- memory ----
-
-
-def children() -> dict[int, list[int]]:
-    """Processes by the process that started them."""
-    found: dict[int, list[int]] = {}
+def memory_of_family(process: int) -> float:
+    """Memory of a process and all that it started, MB; shared pages count for each."""
+    parents, total = {}, 0.0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            number, _, rest = stat.read_text().partition(" ")
-            found.setdefault(int(rest.rpartition(")")[2].split()[1]), []).append(int(number))
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:  # it has ended
             continue
-    return found
-
-
-def held(process: int) -> float:
-    """Memory of a process and all that it started, MB; shared pages count for each."""
-    family, tree, total = [process], children(), 0.0
-    while family:
-        family += tree.get(member := family.pop(), [])
+    family = [process]
+    for member in family:
+        family += [child for child, parent in parents.items() if parent == member]
         try:
             pages = int(Path(f"/proc/{member}/statm").read_text().split()[1])
             total += pages * 4096 / 1e6
@@ -49,200 +42,94 @@ def held(process: int) -> float:
     return total
 
 
-def watched(command: list[str]) -> dict:
-    """Run a command; its exit code, output, seconds, and memory over time, thinned out to its highest points."""
-    begin, trace = time.monotonic(), []
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err)
+def watch(words: list[str]) -> dict:
+    """Run a command: exit code, output, seconds, highest memory, and how it grew from the middle to the end."""
+    begin, trace = time.monotonic(), [0.0]
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=output)
         while process.poll() is None:
-            trace.append(held(process.pid))
+            trace.append(memory_of_family(process.pid))
             time.sleep(0.5)
-        seconds = time.monotonic() - begin
-        out.seek(0)
-        err.seek(0)
-        said, complained = out.read(), err.read()
-    step = -(-len(trace) // POINTS)
-    thinned = [round(max(trace[place : place + step])) for place in range(0, len(trace), step)]
-    third = max(1, len(trace) // 3)
-    frozen_statistics, last = (
-        max(trace[third : 2 * third], default=0.0),
-        max(trace[-third:], default=0.0),
-    )
-    memory = {
-        "peak_mb": round(max(trace)),
-        "growth": round(last / frozen_statistics, 3) if frozen_statistics else None,
-        "trace_mb": thinned,
-    }
-    told = {
-        "exit_code": process.returncode,
-        "said": said,
-        "complained": complained.splitlines()[:20],
-    }
-    return {**told, "seconds": round(seconds, 1), **memory}
+        output.seek(0)
+        lines = output.read().splitlines()[:20]
+    seconds, third = time.monotonic() - begin, max(1, len(trace) // 3)
+    middle = max(trace[third : 2 * third], default=0.0)
+    growth = round(max(trace[-third:]) / middle, 3) if middle else None
+    found = {"exit_code": process.returncode, "output": lines, "seconds": round(seconds, 1)}
+    return found | {"peak_mb": round(max(trace)), "growth": growth}
 
 
-# ---- the three parts ----
-
-
-def chosen(args: argparse.Namespace, folder: Path) -> list[str]:
-    """The options that name engine and weights; the ONNX engine gets a model made of them."""
-    weights = args.weights
-    if args.engine == "onnx" and weights and not weights.endswith(".onnx"):
-        from pianoamt.engine import find_weights
-        from pianoamt.onnx_engine import export_onnx
-
-        export_onnx(folder / "model.onnx", find_weights(weights))
-        weights = str(folder / "model.onnx")
-    return ["--engine", args.engine, *(["--weights", weights] if weights else [])]
-
-
-def many_files(args: argparse.Namespace, folder: Path) -> dict:
-    """A folder of short recordings, each another piece of the demo."""
-    from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
-
-    demo, size = (
-        read_audio(str(files("pianoamt") / "demo" / "demo.flac")),
-        round(SHORT * SAMPLE_RATE),
-    )
+def many_files(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
+    """A folder of short recordings, each another piece of the demo; then the same command again."""
+    size = 4 * SAMPLE_RATE
     for number in range(args.files):
-        first = number * 997 % max(1, len(demo) - size)
-        write_audio(
-            folder / "in" / f"{number // 100:02}" / f"{number:05}.flac", demo[first : first + size]
-        )
+        first = number * 997 % (len(DEMO) - size)
+        name = folder / "in" / f"{number // 100:02}" / f"{number:05}.flac"
+        write_audio(name, DEMO[first : first + size])
     out = folder / "out"
-    command = [
-        PROGRAM,
-        "transcribe",
-        str(folder / "in"),
-        "--recursive",
-        "--out",
-        str(out),
-        "--quiet",
-    ]
-    found = watched(
-        [*command, *chosen(args, folder), *(["--jobs", str(args.jobs)] if args.jobs else [])]
-    )
-    totals = json.loads((out / "report.json").read_text())["totals"]
-    left = [path.name for path in out.rglob(".pianoamt*")]
-    found |= {
-        "files": args.files,
-        "written": len(list(out.rglob("*.mid"))),
-        "totals": totals,
-        "left_behind": left,
-    }
-    found["ok"] = (
-        found["exit_code"] == 0 and found["written"] == args.files == totals["done"] and not left
-    )
+    jobs = ["--jobs", str(args.jobs)] if args.jobs else []
+    command = [*PIANOAMT, str(folder / "in"), "--out", str(out), *options, *jobs]
+    found = watch(command) | {"files": args.files}
+    found["again_seconds"] = watch(command)["seconds"]
+    rows = [json.loads(line) for line in (out / "report.jsonl").open()]
+    found["done"] = sum(row["status"] == "done" for row in rows)
+    found["left_behind"] = [path.name for path in out.rglob(".pianoamt*")]
+    written = len(list(out.rglob("*.mid")))
+    found["ok"] = found["exit_code"] == 0 and written == args.files == found["done"]
     return found
 
 
-def work_in_threads(args: argparse.Namespace) -> dict:
-    """Many threads with one transcriber; every result must be the one that a single thread gets."""
-    from pianoamt.audio import SAMPLE_RATE, read_audio
-    from pianoamt.transcription import Transcriber
-
-    demo = read_audio(str(files("pianoamt") / "demo" / "demo.flac"))[: 12 * SAMPLE_RATE]
-    sounds = [demo[second * SAMPLE_RATE :] for second in range(3)]
+def threads(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
+    """Threads with one transcriber; every result must be the one that a single thread gets."""
+    sounds = [DEMO[second * SAMPLE_RATE : 12 * SAMPLE_RATE] for second in range(3)]
     transcriber = Transcriber(args.weights, "cpu", engine=args.engine)
 
-    def decode_blocks(number: int) -> str:
-        result = transcriber.transcribe(sounds[number % 3])
-        return hashlib.sha256(result.notes.tobytes() + result.pedal.tobytes()).hexdigest()
+    def transcribe(number: int) -> bytes:
+        result = transcriber.transcribe(sounds[number % 3], SAMPLE_RATE)
+        return result.notes.tobytes() + result.pedal.tobytes()
 
-    alone = [decode_blocks(number) for number in range(3)]
+    alone = [transcribe(number) for number in range(3)]
     with ThreadPoolExecutor(args.threads) as pool:
-        heard = list(pool.map(decode_blocks, range(args.threads * args.turns)))
-    same = sum(digest == alone[number % 3] for number, digest in enumerate(heard))
-    return {"transcriptions": len(heard), "same": same, "threads_left": threading.active_count()}
+        heard = list(pool.map(transcribe, range(args.threads * args.turns)))
+    same = sum(result == alone[number % 3] for number, result in enumerate(heard))
+    return {"transcriptions": len(heard), "same": same, "ok": same == len(heard)}
 
 
-def threads(args: argparse.Namespace, folder: Path) -> dict:
-    """The same in a process of its own."""
-    engine, *weights = chosen(args, folder)[1::2]
-    words = [
-        "--part",
-        "threads",
-        "--threads",
-        str(args.threads),
-        "--turns",
-        str(args.turns),
-        "--engine",
-        engine,
-    ]
-    found = watched(
-        [sys.executable, __file__, *words, *(["--weights", weights[0]] if weights else [])]
-    )
-    found |= json.loads(found["said"] or "{}") | {"threads": args.threads, "said": ""}
-    found["ok"] = found["exit_code"] == 0 and found.get("same") == found.get("transcriptions")
-    return found
-
-
-def long_recording(args: argparse.Namespace, folder: Path) -> dict:
+def long_recording(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
     """One recording of many hours."""
-    from pianoamt.audio import SAMPLE_RATE, read_audio, write_blocks
-    from pianoamt.notes import read_midi
-
-    demo = read_audio(str(files("pianoamt") / "demo" / "demo.flac"))
-    times = max(1, round(args.hours * 3600 * SAMPLE_RATE / len(demo)))
-    write_blocks(folder / "long.flac", (demo for _ in range(times)))
-    command = [
-        PROGRAM,
-        "transcribe",
-        str(folder / "long.flac"),
-        "--out",
-        str(folder / "out"),
-        "--quiet",
-    ]
-    found = watched([*command, *chosen(args, folder)])
+    times = max(1, round(args.hours * 3600 * SAMPLE_RATE / len(DEMO)))
+    write_blocks(folder / "long.flac", (DEMO for _ in range(times)))
+    found = watch([*PIANOAMT, str(folder / "long.flac"), "--out", str(folder / "out"), *options])
     notes = read_midi(folder / "out" / "long.mid").notes
-    found |= {"hours": round(times * len(demo) / SAMPLE_RATE / 3600, 3), "notes": len(notes)}
-    found["last_onset_hours"] = round(float(notes["onset"].max()) / 3600, 3)
-    found["ok"] = (
-        found["exit_code"] == 0 and found["last_onset_hours"] > 0.99 * found["hours"] - 0.01
-    )
-    return found
+    hours, last = times * len(DEMO) / SAMPLE_RATE / 3600, float(notes["onset"].max()) / 3600
+    found |= {"hours": round(hours, 3), "notes": len(notes), "last_onset_hours": round(last, 3)}
+    return found | {"ok": found["exit_code"] == 0 and last > 0.99 * hours - 0.01}
 
 
 def main() -> int:
-    """Run the parts that are asked for, and tell by the exit code whether all went well."""
+    """Run the parts that are asked for; the exit code is 0 if all went well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--files", type=int, default=30, help="short recordings in a folder; 0 leaves this out"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=4, help="with one transcriber; 0 leaves this out"
-    )
+    parser.add_argument("--files", type=int, default=30, help="short recordings; 0 leaves this out")
+    parser.add_argument("--threads", type=int, default=4, help="with one transcriber; or 0")
     parser.add_argument("--turns", type=int, default=3, help="transcriptions of each thread")
-    parser.add_argument(
-        "--hours", type=float, default=1 / 6, help="of the long recording; 0 leaves this out"
-    )
+    parser.add_argument("--hours", type=float, default=1 / 6, help="of the long recording; or 0")
     parser.add_argument("--engine", default="onnx", help="onnx or torch")
     parser.add_argument("--weights", help="a file, or tiny; the bundled ones if not given")
     parser.add_argument("--jobs", type=int, help="processes for the folder")
     parser.add_argument("--json", type=Path, help="write the summary here, too")
-    parser.add_argument("--part", choices=["threads"], help="used by the tool itself")
     args = parser.parse_args()
-    if args.part:
-        print(json.dumps(work_in_threads(args)))
-        return 0
+    options = ["--engine", args.engine, *(["--weights", args.weights] if args.weights else [])]
     found = {"engine": args.engine, "weights": args.weights or "bundled"}
-    for name, size, part in (
-        ("folder", args.files, many_files),
-        ("threads", args.threads, threads),
-        ("long", args.hours, long_recording),
-    ):
-        if size:
-            with tempfile.TemporaryDirectory() as folder:
-                found[name] = part(args, Path(folder))
+    parts = {"folder": many_files, "threads": threads, "long": long_recording}
+    sizes = {"folder": args.files, "threads": args.threads, "long": args.hours}
+    for name in filter(sizes.get, parts):
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = parts[name](args, Path(folder), options)
     text = json.dumps(found)
     print(text)
     if args.json:
         args.json.write_text(text + "\n", encoding="utf-8")
-    return (
-        0
-        if all(found[name]["ok"] for name in ("folder", "threads", "long") if name in found)
-        else 1
-    )
+    return 0 if all(found[name]["ok"] for name in parts if name in found) else 1
 
 
 if __name__ == "__main__":
