@@ -523,7 +523,7 @@ def find_source(
     wanted: str | None,  # a microphone's name or number, or a recording; None: the default one
 ) -> tuple[str, "Microphone | Replay"]:  # a name for the result; what to listen to
     "Find something to listen to."
-    from pianoamt.corpus import AUDIO_SUFFIXES
+    from pianoamt.recordings import AUDIO_SUFFIXES
     from pianoamt.stream import Microphone
 
     path = as_path(wanted) if wanted else Path()
