@@ -379,7 +379,7 @@ def _transcribe(
     times = [path.stat().st_mtime for path in saved]
     done = replace(task, status="done", outputs=dict(zip(task.outputs, times, strict=True)))
     found = {"seconds": result.seconds, "notes": len(result.notes)}
-    wall, warnings = time.perf_counter() - begun, tuple(getattr(result, "warnings", ()))
+    wall, warnings = time.perf_counter() - begun, tuple(result.warnings)
     return replace(done, wall_seconds=wall, warnings=warnings, **found)
 
 # %% ../nbs/30_folders.ipynb #c035
