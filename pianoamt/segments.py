@@ -26,17 +26,9 @@ from torch import Tensor
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
 from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, in_threads, load_midi_pack
-from .files import PianoamtError, read_csv, show_path
+from .files import PianoamtError, check_file, read_csv, show_path
 from .loss import HEAD_SHARES, VELOCITY_DB
-from pianoamt.notes import (
-    PEDAL_DTYPE,
-    PianoamtError,
-    check_file,
-    read_csv,
-    read_midi,
-    read_tsv,
-    show_path,
-)
+from .notes import PEDAL_DTYPE, read_midi, read_tsv
 from pianoamt.render import (
     PianoPack,
     draw_voicing,

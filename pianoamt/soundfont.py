@@ -604,7 +604,7 @@ def pack_soundfont(
     content = {
         "name": sound.stem,
         "sr": SAMPLE_RATE,
-        "layer_min_velocity": starts,
+        "layer_lovel": starts,
         "regions": strokes,
     }
     with atomic_path(table) as temp:
