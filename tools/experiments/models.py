@@ -1,10 +1,10 @@
-"""Score weights and write their row of the table of models: `python tools/experiments/models.py default tiny --data data`.
+"""Score bundled weights and write their rows: `python tools/experiments/models.py default tiny`.
 
-For each of the bundled weights the command line transcribes and scores the nine real recordings (pedal-extended and
-key-down) and the pieces on the software piano that no training heard (key-down, as MAPS has them), and transcribes ten
-minutes in one file. What it says of every piece goes to `results/`, the means into the weights' row of
-`results/models.json`, beside what is known of their training. Leave the machine alone meanwhile: times are
-measured, too.
+Each recording of three sets is transcribed once: excerpts of real concert grands (`real_dev`), nine
+recordings of a real upright (`maps_disklavier_dev`) and eight pieces on a software piano that no
+training used. The scores of every piece go to `results/`, the means into the weights' row of
+`results/models.json`, beside what is known of their training. With `--speed` a whole command
+transcribes ten minutes in one file; leave the machine alone meanwhile.
 """
 
 import argparse
@@ -18,14 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
+from pianoamt.decode import decode_notes
 from pianoamt.files import atomic_path
 from pianoamt.model import count_parameters, load_weights
 from pianoamt.onnx_engine import checksum, load_session
+from pianoamt.score import FolderScores, f_measure, match_notes, read_reference, score_notes
+from pianoamt.transcription import Transcriber
+from pianoamt.tuning import at_recording_time, tuning_to_speed
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = str(Path(sys.executable).with_name("pianoamt"))
 SHOWN = (
     "onset_f1",
+    "onset_f1_100ms",
     "onset_f1_20ms",
     "onset_f1_10ms",
     "onset_f1_20ms_aligned",
@@ -33,88 +37,103 @@ SHOWN = (
     "velocity_f1",
 )
 SETS = {
-    "maps_disklavier_dev": ("maps_disklavier_dev/*.flac", ".mid", "pedal"),
-    "maps_disklavier_dev_key": ("maps_disklavier_dev/*.flac", ".mid", "key"),
-    "maps_software_unseen": ("maps_software/*_AkPnStgb.opus", ".tsv", "key"),
-}  # results file -> recordings, ending of their notes, convention
+    "real_dev": ("real_dev/*.flac", ".mid", {"pedal": "real_dev"}),
+    "maps_disklavier_dev": (
+        "maps_disklavier_dev/*.flac",
+        ".mid",
+        {"pedal": "maps_disklavier_dev", "key": "maps_disklavier_dev_key"},
+    ),
+    "maps_software_unseen": (
+        "maps_software/*_AkPnStgb.opus",
+        ".tsv",
+        {"key": "maps_software_unseen"},
+    ),
+}  # recordings, ending of their notes, convention -> results file
 
 
-def pianoamt(*words):
-    """Run the program as a user would."""
-    subprocess.run([PROGRAM, *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+def score_piece(reference, notes):
+    """What `pianoamt score` measures, and onset F1 within 100 ms."""
+    scores = score_notes(reference, notes)
+    pairs = match_notes(reference, notes, onset_tolerance=0.1)
+    scores["onset_f1_100ms"] = f_measure(len(pairs), len(reference), len(notes))[2]
+    return scores
 
 
-def score_set(weights, name, data, out):
-    """Transcribe and score one set; what was written."""
-    pattern, ending, durations = SETS[name]
+def score_set(transcriber, data, name):
+    """Transcribe a set once and score it by each of its conventions."""
+    pattern, ending, conventions = SETS[name]
     recordings = sorted(data.glob(pattern))
     if not recordings:
-        sys.exit(f"{data}/{pattern}: no recordings")
-    with tempfile.TemporaryDirectory() as scratch:
-        truth, found = Path(scratch) / "truth", Path(scratch) / "found"
-        truth.mkdir()
-        for recording in recordings:
-            (truth / recording.stem).with_suffix(ending).symlink_to(
-                recording.with_suffix(ending).resolve()
-            )
-        pianoamt(
-            "transcribe",
-            *recordings,
-            "--weights",
-            weights,
-            "--durations",
-            durations,
-            "--out",
-            found,
-        )
-        pianoamt("score", truth, found, "--durations", durations, "--json", out)
-    return json.loads(out.read_text())
+        sys.exit(f"{data / pattern}: no recordings")
+    pieces = {durations: {} for durations in conventions}
+    for recording in recordings:
+        heard = transcriber.transcribe(recording, probabilities=True)
+        speed = tuning_to_speed(heard.tuning)
+        for durations, scores in pieces.items():
+            reference = read_reference(recording.with_suffix(ending), durations)
+            notes = decode_notes(heard.probabilities, transcriber.decoder, durations, level=True)
+            scores[recording.stem] = score_piece(reference, at_recording_time(notes, speed))
+    return {
+        conventions[durations]: FolderScores(scores, durations, [], [])
+        for durations, scores in pieces.items()
+    }
 
 
 def times_real_time(weights, data):
     """Ten minutes of the real recordings in one file, by a whole command; the better of two runs."""
-    blocks = [read_audio(path) for path in sorted(data.glob(SETS["maps_disklavier_dev"][0]))]
-    sound = np.concatenate(blocks)[: 600 * SAMPLE_RATE]
-    took = []
+    paths = sorted(data.glob(SETS["maps_disklavier_dev"][0]))
+    sound = np.concatenate([read_audio(path) for path in paths])[: 600 * SAMPLE_RATE]
+    program, took = str(Path(sys.executable).with_name("pianoamt")), []
     with tempfile.TemporaryDirectory() as scratch:
-        write_audio(Path(scratch) / "ten minutes.wav", sound)
+        recording = Path(scratch, "ten minutes.wav")
+        write_audio(recording, sound)
         for run in range(2):
-            begun = time.perf_counter()
-            pianoamt(
+            command = [
+                program,
                 "transcribe",
-                Path(scratch) / "ten minutes.wav",
+                recording,
                 "--weights",
                 weights,
                 "--out",
                 f"{scratch}/{run}",
-            )
+            ]
+            begun = time.perf_counter()
+            subprocess.run([*map(str, command)], check=True, stdout=subprocess.DEVNULL)
             took.append(time.perf_counter() - begun)
-    return len(sound) / SAMPLE_RATE / min(took)
+    return round(len(sound) / SAMPLE_RATE / min(took), 1)
 
 
-def measure(name, data):
+def measure(name, data, speed):
     """Everything of a row that can be measured; the files of the sets are written on the way."""
     weights = ROOT / "pianoamt" / "weights" / f"{name}.safetensors"
     model = load_session(weights.with_suffix(".onnx"))  # which is what a processor takes
     if model.get_modelmeta().custom_metadata_map.get("weights_sha256") != checksum(weights):
-        sys.exit(f"{name}.onnx was made of other weights; make it anew with pianoamt export")
-    prefix = "" if name == "default" else f"{name}_"
-    tables = {
-        each: score_set(name, each, data, ROOT / "results" / f"{prefix}{each}.json")
-        for each in SETS
-    }
-    real, unseen = tables["maps_disklavier_dev"], tables["maps_software_unseen"]
+        sys.exit(f"{name}.onnx was made from other weights; run pianoamt export")
+    prefix, tables = "" if name == "default" else f"{name}_", {}
+    transcriber = Transcriber(weights.with_suffix(".onnx"), "cpu")
+    for each in SETS:
+        for result, scores in score_set(transcriber, data, each).items():
+            scores.to_json(ROOT / "results" / f"{prefix}{result}.json")
+            tables[result] = scores
     network, info = load_weights(weights)
+    means = {result: scores.mean() for result, scores in tables.items()}
+    upright = tables["maps_disklavier_dev"]
+    limits = upright.intervals()
     row = {"name": name, "parameters": count_parameters(network), "steps": info["steps"]}
-    row |= {"hours_heard": info["hours_heard"], "scores": {key: real["mean"][key] for key in SHOWN}}
-    row["interval_95"] = {key: real["interval_95"][key] for key in SHOWN}
+    row |= {"hours_heard": info["hours_heard"]}
+    for key, result in (
+        ("scores", "maps_disklavier_dev"),
+        ("scores_grands", "real_dev"),
+        ("scores_unseen", "maps_software_unseen"),
+    ):
+        row[key] = {each: means[result][each] for each in SHOWN}
+    row["interval_95"] = {key: limits[key] for key in SHOWN}
     for part in ("Cl", "Am"):
-        pieces = [scores for stem, scores in real["pieces"].items() if stem.endswith(part)]
+        pieces = [scores for stem, scores in upright.pieces.items() if stem.endswith(part)]
         row[f"scores_{part}"] = {
-            key: float(np.mean([scores[key] for scores in pieces])) for key in SHOWN
+            key: float(np.mean([each[key] for each in pieces])) for key in SHOWN
         }
-    row["scores_unseen"] = {key: unseen["mean"][key] for key in SHOWN}
-    return row | {"times_real_time": round(times_real_time(name, data), 1)}
+    return row | ({"times_real_time": times_real_time(name, data)} if speed else {})
 
 
 def main():
@@ -122,25 +141,21 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "names", nargs="+", choices=("default", "tiny"), metavar="NAME", help="default or tiny"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="holds the two MAPS folders"
-    )
+    parser.add_argument("names", nargs="+", choices=("default", "tiny"), help="bundled weights")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="holds the recordings")
+    parser.add_argument("--speed", action="store_true", help="measure the speed as well")
     args = parser.parse_args()
     table = ROOT / "results" / "models.json"
     for name in args.names:
-        measured, rows = measure(name, args.data), json.loads(table.read_text())
+        measured, rows = measure(name, args.data, args.speed), json.loads(table.read_text())
         known = next((row for row in rows if row["name"] == name), None)
         if known is None:
             rows.append(measured)
         else:
             known |= measured
         with atomic_path(table) as temporary:
-            temporary.write_text(
-                json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
         print(
             name,
             {key: round(100 * value, 1) for key, value in measured["scores"].items()},
