@@ -59,21 +59,59 @@ def score_piece(reference, notes):
     return scores
 
 
+CHORD_SIZES = {
+    "alone": (1, 1),
+    "two": (2, 2),
+    "three": (3, 3),
+    "four": (4, 4),
+    "five or more": (5, 99),
+}
+SOFTER = {
+    "loudest": (0, 0),
+    "1 to 9": (1, 9),
+    "10 to 19": (10, 19),
+    "20 to 29": (20, 29),
+    "30 or more": (30, 127),
+}
+
+
+def chord_recall(pieces):
+    """Share of found notes by the size of their chord, and by how much softer than its loudest."""
+    rows = []
+    for reference, notes in pieces:
+        found = np.zeros(len(reference), bool)
+        found[match_notes(reference, notes)[:, 0]] = True
+        for note, is_found in zip(reference, found, strict=True):
+            chord = reference[np.abs(reference["onset"] - note["onset"]) < 0.03]
+            rows.append(
+                (len(chord), int(chord["velocity"].max()) - int(note["velocity"]), is_found)
+            )
+    size, softer, found = np.array(rows, int).T
+    table = {"size": {}, "softer": {}}
+    for key, values, bins in (("size", size, CHORD_SIZES), ("softer", softer, SOFTER)):
+        for label, (low, high) in bins.items():
+            inside = (values >= low) & (values <= high) & ((size > 1) | (key == "size"))
+            table[key][label] = {"notes": int(inside.sum()), "recall": float(found[inside].mean())}
+    return table
+
+
 def score_set(transcriber, data, name):
-    """Transcribe a set once and score it by each of its conventions."""
+    """Transcribe a set once; the recall in its chords, and its scores by each convention."""
     pattern, ending, conventions = SETS[name]
     recordings = sorted(data.glob(pattern))
     if not recordings:
         sys.exit(f"{data / pattern}: no recordings")
-    pieces = {durations: {} for durations in conventions}
+    pieces, pairs = {durations: {} for durations in conventions}, []
     for recording in recordings:
         heard = transcriber.transcribe(recording, probabilities=True)
         speed = tuning_to_speed(heard.tuning)
         for durations, scores in pieces.items():
             reference = read_reference(recording.with_suffix(ending), durations)
             notes = decode_notes(heard.probabilities, transcriber.decoder, durations, level=True)
-            scores[recording.stem] = score_piece(reference, at_recording_time(notes, speed))
-    return {
+            notes = at_recording_time(notes, speed)
+            scores[recording.stem] = score_piece(reference, notes)
+        pairs.append((reference, notes))
+    return chord_recall(pairs), {
         conventions[durations]: FolderScores(scores, durations, [], [])
         for durations, scores in pieces.items()
     }
@@ -103,18 +141,27 @@ def times_real_time(weights, data):
     return round(len(sound) / SAMPLE_RATE / min(took), 1)
 
 
+def keep_row(path, name, row):
+    """Put a row into a table by name."""
+    table = json.loads(path.read_text()) if path.exists() else {}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(table | {name: row}, indent=1, ensure_ascii=False) + "\n")
+
+
 def measure(name, data, speed):
     """Everything of a row that can be measured; the files of the sets are written on the way."""
     weights = ROOT / "pianoamt" / "weights" / f"{name}.safetensors"
     model = load_session(weights.with_suffix(".onnx"))  # which is what a processor takes
     if model.get_modelmeta().custom_metadata_map.get("weights_sha256") != checksum(weights):
         sys.exit(f"{name}.onnx was made from other weights; run pianoamt export")
-    prefix, tables = "" if name == "default" else f"{name}_", {}
+    prefix, tables, chords = "" if name == "default" else f"{name}_", {}, {}
     transcriber = Transcriber(weights.with_suffix(".onnx"), "cpu")
     for each in SETS:
-        for result, scores in score_set(transcriber, data, each).items():
+        chords[each], results = score_set(transcriber, data, each)
+        for result, scores in results.items():
             scores.to_json(ROOT / "results" / f"{prefix}{result}.json")
             tables[result] = scores
+    keep_row(ROOT / "results" / "chord_recall.json", name, chords)
     network, info = load_weights(weights)
     means = {result: scores.mean() for result, scores in tables.items()}
     upright = tables["maps_disklavier_dev"]
