@@ -72,7 +72,7 @@ def lstm_axes(
 ) -> TensorAxes:  # of its eight tensors
     "How a bidirectional LSTM grows; its four gates lie behind one another."
     gates, table = Axis(hidden.old, hidden.new, 4), TensorAxes()
-    for direction in ("forward_lstm", "backwards"):
+    for direction in ("forward_lstm", "backward_lstm"):
         table[f"{name}.{direction}.weight_ih_l0"] = (gates, into)
         table[f"{name}.{direction}.weight_hh_l0"] = (gates, hidden)
         table[f"{name}.{direction}.bias_ih_l0"] = table[f"{name}.{direction}.bias_hh_l0"] = (
