@@ -286,13 +286,7 @@ def odd_sound(draw: st.DrawFn) -> bytes:
     )
 
 
-EVENTS = st.one_of(
-    st.tuples(st.integers(0x80, 0xFF), st.integers(0, 127), st.integers(0, 127)).map(bytes),
-    st.tuples(st.integers(0, 127), st.integers(0, 127)).map(bytes),
-    st.sampled_from(
-        [b"\xff\x51\x03\0\0\0", b"\xff\x51\x03\xff\xff\xff", b"\xf0\x03abc", b"\xc0\x05"]
-    ),
-)
+PACK = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64]}
 
 
 @st.composite
