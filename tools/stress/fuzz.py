@@ -286,7 +286,13 @@ def odd_sound(draw: st.DrawFn) -> bytes:
     )
 
 
-PACK = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64]}
+EVENTS = st.one_of(
+    st.tuples(st.integers(0x80, 0xFF), st.integers(0, 127), st.integers(0, 127)).map(bytes),
+    st.tuples(st.integers(0, 127), st.integers(0, 127)).map(bytes),
+    st.sampled_from(
+        [b"\xff\x51\x03\0\0\0", b"\xff\x51\x03\xff\xff\xff", b"\xf0\x03abc", b"\xc0\x05"]
+    ),
+)
 
 
 @st.composite
@@ -325,7 +331,7 @@ def odd_pack() -> st.SearchStrategy[bytes]:
     from pianoamt.render import Region
 
     region = {item.name: 0.0 if "float" in str(item.type) else 1 for item in fields(Region)}
-    pack = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64], "layer_min_velocity": [1, 64]}
+    pack = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64], "layer_lovel": [1, 64]}
     return damaged_json(pack | {"regions": [region, region | {"layer": 0}]})
 
 
