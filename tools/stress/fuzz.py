@@ -331,7 +331,7 @@ def odd_pack() -> st.SearchStrategy[bytes]:
     from pianoamt.render import Region
 
     region = {item.name: 0.0 if "float" in str(item.type) else 1 for item in fields(Region)}
-    pack = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64], "layer_lovel": [1, 64]}
+    pack = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64]}
     return damaged_json(pack | {"regions": [region, region | {"layer": 0}]})
 
 
