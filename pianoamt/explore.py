@@ -6,7 +6,7 @@
 __all__ = ['SAME_NOTE', 'THRESHOLDS', 'SOUND_SECONDS', 'MEDIA_TYPES', 'Edit', 'apply_edits', 'read_edit', 'Session',
            'decode_session', 'Limits', 'limited_blocks', 'open_session', 'with_sensitivity', 'decide', 'History',
            'spectrogram', 'plot_notes_over', 'note_rows', 'pedal_rows', 'session_state', 'sound_message',
-           'file_message', 'check_upload', 'Upload', 'Screen', 'open_recording', 'take_upload', 'receive', 'Explorer']
+           'file_message', 'Upload', 'Screen', 'open_recording', 'take_upload', 'receive', 'Explorer']
 
 # %% ../nbs/31_explore.ipynb #c002
 import base64
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -360,19 +360,6 @@ def file_message(
     name = f"{Path(session.name).stem}.{suffix}"
     return {"kind": "file", "type": MEDIA_TYPES[suffix], "name": name}, [content]
 
-# %% ../nbs/31_explore.ipynb #e31
-def check_upload(
-    name: Any,  # what the browser calls the file
-    size: Any,  # bytes, as the browser says
-    limits: Limits,  # the largest file
-) -> str:  # the file's name, fit to show
-    "Refuse an upload that is empty, has no name or is too large; raises `PianoamtError`."
-    if not isinstance(name, str) or not isinstance(size, int) or size < 1:
-        raise PianoamtError("the file is empty, or has no name")
-    if size > limits.megabytes * 1e6:
-        raise PianoamtError(f"the file is larger than {limits.megabytes:g} MB")
-    return show_path(re.split(r"[/\\]", name)[-1])[:120] or "recording"
-
 # %% ../nbs/31_explore.ipynb #e32
 class Upload:
     """A recording that arrives in pieces."""
@@ -383,7 +370,11 @@ class Upload:
         size: Any,  # bytes, as the browser says
         limits: Limits,  # the largest file
     ) -> None:
-        self.name, self.size = check_upload(name, size, limits), size
+        if not isinstance(name, str) or not isinstance(size, int) or size < 1:
+            raise PianoamtError("the file is empty, or has no name")
+        if size > limits.megabytes * 1e6:
+            raise PianoamtError(f"the file is larger than {limits.megabytes:g} MB")
+        self.name, self.size = show_path(re.split(r"[/\\]", name)[-1])[:120], size
         self.folder = tempfile.TemporaryDirectory(prefix=TEMP_PREFIX)
         self.path = Path(self.folder.name) / "recording"
 
@@ -526,10 +517,15 @@ class Explorer(Screen):
         limits: Limits | None = None,  # for recordings; the default limits if not given
     ) -> None:
         super().__init__(limits or Limits())
-        self.transcriber = Transcriber(weights, device)
+        self.network = weights, device
         self.widget.on_msg(lambda _, message, buffers: receive(self, message, buffers))
         if recording is not None:
             open_recording(self, recording)
+
+    @cached_property
+    def transcriber(self) -> Transcriber:
+        "The network, loaded when it is first needed."
+        return Transcriber(*self.network)
 
     def __repr__(self) -> str:
         "One line."
