@@ -452,6 +452,7 @@ def open_recording(
 ) -> None:
     "Transcribe a recording and show it; raises `PianoamtError` if it cannot be read."
     widget = explorer.widget
+    widget.progress = 0.0
 
     def progress(share: float) -> None:
         widget.progress = share

@@ -379,11 +379,12 @@ class Roll {
     return this.tiles.get(index);
   }
   drawRoll(pen) {
+    this.drawRows(pen);
+    this.drawRuler(pen);
     pen.save();
     pen.beginPath();
     pen.rect(this.left, RULER, this.width, this.floor - RULER + LANE);
     pen.clip();
-    this.drawRows(pen);
     const span = TILE / FRAMES_PER_SECOND;
     for (let index = Math.floor(this.start / span); index * span < Math.min(this.start + this.seconds, this.length); index++) {
       pen.drawImage(this.tile(index), this.x(index * span), RULER, (span / this.seconds) * this.width, this.floor - RULER);
@@ -398,7 +399,6 @@ class Roll {
     pen.fillStyle = this.paint.accent;
     pen.fillRect(this.x(this.player.time) - 0.75, RULER, 1.5, this.floor + LANE);
     pen.restore();
-    this.drawRuler(pen);
     this.drawKeyboard(pen);
   }
   drawRows(pen) {
@@ -430,13 +430,13 @@ class Roll {
   drawRuler(pen) {
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    const most = this.width / 80;
-    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300].find((size) => this.seconds / size <= most) || 600;
+    const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300].find((size) => this.seconds / size <= this.width / 80) || 600;
     for (let tick = Math.ceil(this.start / step); tick * step <= this.start + this.seconds; tick++) {
+      const x = this.x(tick * step);
       pen.fillStyle = this.paint.grid;
-      pen.fillRect(this.x(tick * step), RULER - 4, 1, this.floor - RULER + 4);
+      pen.fillRect(x, RULER - 4, 1, this.floor - RULER + 4);
       pen.fillStyle = this.paint.text;
-      pen.fillText(clock(tick * step, step < 1 ? 1 : 0), clamp(this.x(tick * step), this.left + 14, this.canvas.clientWidth - 18), RULER / 2);
+      pen.fillText(clock(tick * step, step < 1 ? 1 : 0), clamp(x, this.left + 14, this.canvas.clientWidth - 18), RULER / 2);
     }
   }
   drawKeyboard(pen) {
