@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SAME_NOTE', 'THRESHOLDS', 'SOUND_SECONDS', 'MEDIA_TYPES', 'Edit', 'apply_edits', 'read_edit', 'Session',
            'decode_session', 'Limits', 'limited_blocks', 'open_session', 'with_sensitivity', 'decide', 'History',
-           'spectrogram', 'plot_notes_over', 'note_rows', 'pedal_rows', 'session_state', 'sound_message',
+           'spectrogram', 'plot_notes_over', 'picture_png', 'note_rows', 'pedal_rows', 'session_state', 'sound_message',
            'file_message', 'Upload', 'Screen', 'open_recording', 'take_upload', 'receive', 'Explorer']
 
 # %% ../nbs/31_explore.ipynb #c002
@@ -28,8 +28,7 @@ import numpy.typing as npt
 from .audio import audio_info, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
-from .files import TEMP_PREFIX, PianoamtError, show_path
-from .folders import describe_error
+from .files import TEMP_PREFIX, PianoamtError, describe_error, show_path
 from .notes import check_durations, cut_overlaps, extend_by_pedal, make_notes
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls
 from .transcription import Transcriber, Transcription
@@ -281,10 +280,23 @@ def plot_notes_over(
     ax.imshow(shades, cmap="Greys", vmax=400, extent=extent, **shown)
     seen = notes[(notes["offset"] > start) & (notes["onset"] < start + seconds)]
     lengths = seen["offset"] - seen["onset"]
-    outline = {"fc": (0.1, 0.4, 0.8, 0.25), "ec": "k", "lw": 0.7}
+    outline: dict[str, Any] = {"fc": (0.1, 0.4, 0.8, 0.25), "ec": "k", "lw": 0.7}
     ax.barh(seen["pitch"], lengths, height=1, left=seen["onset"], **outline)
     ax.set(xlabel="time (s)", ylabel="MIDI pitch", xlim=extent[:2], ylim=extent[2:])
     return ax
+
+# %% ../nbs/31_explore.ipynb #p02
+def picture_png(
+    picture: npt.NDArray[np.uint8],  # from `spectrogram`, shape (frames, 88)
+    notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
+) -> str:  # a PNG in base64
+    "The first ten seconds as a picture."
+    from matplotlib.figure import Figure
+
+    figure, file = Figure(figsize=(7, 3), layout="constrained"), io.BytesIO()
+    plot_notes_over(picture, notes, ax=figure.subplots())
+    figure.savefig(file, dpi=80, format="png")
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 # %% ../nbs/31_explore.ipynb #v02
 def note_rows(
@@ -293,10 +305,10 @@ def note_rows(
 ) -> npt.NDArray[np.float64]:  # onset s, offset s, end of the sound s, pitch, velocity, by hand
     "The notes as the browser draws them, shape (notes, 6)."
     notes, by_hand = result.notes, {(e.added[0], e.added[2]) for e in edits if e.added}
-    is_mine = [place in by_hand for place in notes[["onset", "pitch"]].tolist()]
     ends = extend_by_pedal(notes, result.pedal)["offset"]
-    columns = [notes["onset"], notes["offset"], ends, notes["pitch"], notes["velocity"], is_mine]
-    return np.stack(columns, axis=1).astype(np.float64)
+    columns = [notes["onset"], notes["offset"], ends, notes["pitch"], notes["velocity"]]
+    is_mine = [place in by_hand for place in notes[["onset", "pitch"]].tolist()]
+    return np.column_stack([*columns, np.array(is_mine, float)])
 
 
 def pedal_rows(
@@ -400,7 +412,7 @@ def _widget_class() -> Any:
     except ImportError:
         install = 'pip install "pianoamt[app]"'
         raise PianoamtError(f"the explorer needs a few more packages: {install}") from None
-    values = {
+    values: dict[str, Any] = {
         "state": traitlets.Dict(),  # from `session_state`
         "notes": traitlets.Bytes(),  # from `note_rows`
         "pedal": traitlets.Bytes(),  # from `pedal_rows`
@@ -431,7 +443,7 @@ class Screen:
         history: History,  # what was decided
     ) -> None:
         "Decode the present session, correct its notes and send them to the browser."
-        session, before = history.present, self.history and self.history.present
+        session, before = history.present, self.history.present if self.history else None
         rolls = session.rolls, session.config, session.durations
         if before is None or rolls != (before.rolls, before.config, before.durations):
             self._decoded = decode_session(session)
@@ -508,6 +520,7 @@ def receive(
 class Explorer(Screen):
     """See, hear and correct the transcription of a recording, in a notebook or a web app."""
 
+    picture: npt.NDArray[np.uint8]  # from `spectrogram`
     upload: Upload | None = None  # None while nothing arrives
 
     def __init__(
@@ -535,12 +548,7 @@ class Explorer(Screen):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         "The widget where it lives, and a picture of the first ten seconds where it does not."
-        from matplotlib.figure import Figure
-
         bundle = dict(self.widget._repr_mimebundle_(**kwargs)[0], **{"text/plain": repr(self)})
         if self.history:
-            figure, file = Figure(figsize=(7, 3), layout="constrained"), io.BytesIO()
-            plot_notes_over(self.picture, self.result.notes, ax=figure.subplots())
-            figure.savefig(file, dpi=80, format="png")
-            bundle["image/png"] = base64.b64encode(file.getvalue()).decode("ascii")
+            bundle["image/png"] = picture_png(self.picture, self.result.notes)
         return bundle

@@ -202,6 +202,7 @@ def prepare(folder: Path) -> None:
         notebook = convert(Path(cache) / name, tail)
         nbformat.write(notebook, folder / f"{page_name(name)}.ipynb")
     shutil.copytree(THEME, folder, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "nbs" / "images", folder / "images")
 
 
 # -- the site

@@ -617,7 +617,7 @@ function render({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves our keys to us
   root.innerHTML = PAGE;
   find(".thresholds").innerHTML = THRESHOLDS.map(
-    (name) => `<label>${name} threshold <input type="range" name="${name}" min="0.05" max="0.95" step="0.01"><output></output></label>`).join("");
+    (name) => `<label>${name[0].toUpperCase() + name.slice(1)} threshold <input type="range" name="${name}" min="0.05" max="0.95" step="0.01"><output></output></label>`).join("");
   el.append(root);
 
   const state = () => model.get("state");
