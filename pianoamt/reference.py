@@ -183,6 +183,7 @@ class Reference:
         for cell in self.nb.cells:
             if public := shown_name(cell):
                 text = NbdevLookup().linkify(entries(getattr(module, public), public))
+                text = re.sub(r"^(#+) \[(`.*?`)\]\(.*?\)", r"\1 \2", text, flags=re.M)  # headings
                 cell.outputs[0]["data"] = {"text/markdown": text}
         self.nb.cells = sort_entries(self.nb.cells, module.__all__)
         if text := constants(module, shown):
