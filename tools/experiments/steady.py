@@ -39,14 +39,14 @@ def agreement(pairs):
 def behind(transcriber, audio, loudness):
     """What is found in a recording with ten seconds of noise in front, on its own clock."""
     noise = np.random.default_rng(0).normal(0, loudness, IN_FRONT * SAMPLE_RATE).astype(np.float32)
-    notes = transcriber.transcribe(np.concatenate([noise, audio])).notes
+    notes = transcriber.transcribe(np.concatenate([noise, audio]), SAMPLE_RATE).notes
     notes["onset"] -= IN_FRONT
     return notes
 
 
 def stream(transcriber, audio, tuning):
     """What a stream finds, fed in blocks of a tenth of a second, and its bound on latency."""
-    live = transcriber.stream(tuning=tuning)
+    live = transcriber.stream(SAMPLE_RATE, tuning=tuning)
     for start in range(0, len(audio), SAMPLE_RATE // 10):
         live.feed(audio[start : start + SAMPLE_RATE // 10])
     live.close()
@@ -99,7 +99,7 @@ def main():
     transcriber, found = Transcriber(args.weights), {}
     if args.recordings:
         sounds = [read_audio(path) for path in args.recordings]
-        results = [transcriber.transcribe(sound) for sound in sounds]
+        results = [transcriber.transcribe(sound, SAMPLE_RATE) for sound in sounds]
         offline = [result.notes for result in results]
         found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
         for name, loudness in (("silence", 0), ("hiss", HISS)):
