@@ -238,7 +238,7 @@ NameOption = Annotated[
     str | None, typer.Option(help="Name of the pack. Default: font and instrument.", metavar="NAME")
 ]
 LayersOption = Annotated[
-    int | None, typer.Option(min=1, help="Keep at most N velocity layers.", metavar="N")
+    int, typer.Option(min=1, max=127, help="Number of velocity layers.", metavar="N")
 ]
 ApartOption = Annotated[
     int, typer.Option(min=1, help="Leave at least N semitones between two keys.", metavar="N")
@@ -252,8 +252,8 @@ def pack(
     bank: BankOption = None,  # 0, or the only one
     preset: PresetOption = None,  # likewise
     name: NameOption = None,  # after font and instrument
-    layers: LayersOption = None,  # all of them
-    apart: ApartOption = 1,  # every key that was sampled
+    layers: LayersOption = 5,  # evenly spaced
+    apart: ApartOption = 3,  # semitones between two keys
     quiet: QuietOption = False,  # nothing but errors
 ) -> int:  # exit code
     "Sample a SoundFont for training. FluidSynth plays it; writes OUT/NAME.flac and .json."
@@ -392,13 +392,13 @@ def search(
 ) -> int:  # exit code: 2 if no trial was complete
     "Search learning rate and LSTM size in short runs. STUDY/best.json is for `train`."
     from pianoamt.files import PianoamtError, show_path
-    from pianoamt.search import SearchSpace, best_trial, tune_recipe
+    from pianoamt.search import SearchSpace, best_trial, search_recipe
 
     asked = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     space = replace(SearchSpace(), **given)
     place = str(data) if data else None
-    done = tune_recipe(recipe, study, n_trials, space, place, held_out, cpu, report=typer.echo)
+    done = search_recipe(recipe, study, n_trials, space, place, held_out, cpu, report=typer.echo)
     if not best_trial(done):
         cure = "no trial was completed; try lower learning rates"
         raise PianoamtError(f"{show_path(study)}: {cure}")

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LEVELS', 'store_columns', 'log_cqt', 'stack_bins', 'stream_bins', 'make_targets', 'StoreError', 'piece_path',
            'StoredPiece', 'store_parameters', 'write_manifest', 'parse_piece', 'read_manifest', 'source_stamp',
-           'StoreTask', 'build_transform', 'write_array', 'store_piece', 'load_array', 'is_unchanged',
-           'PreprocessResult', 'open_manifest', 'plan_pieces', 'is_other_piece', 'preprocess', 'FeatureStore',
-           'draw_place', 'StoreDataset']
+           'StoreTask', 'build_transform', 'write_array', 'store_piece', 'load_array', 'load_piece', 'is_unchanged',
+           'PreprocessResult', 'open_manifest', 'is_other_piece', 'plan_pieces', 'preprocess', 'FeatureStore',
+           'draw_place', 'segment_tensors', 'StoreDataset']
 
 # %% ../nbs/12_store.ipynb #c002
 import functools
@@ -192,11 +192,11 @@ def parse_piece(
         raise ValueError("a piece without a length")
     return piece
 
-
+# %% ../nbs/12_store.ipynb #c032b
 def read_manifest(
     folder: Path,  # of the store
 ) -> tuple[HCQTConfig, dict[str, StoredPiece]]:  # the transform; pieces by their ids
-    "Read a manifest; raise `StoreError` if there is none, or it belongs to something else."
+    "Read a manifest; raise `StoreError` if it is missing or another file."
     path = folder / "manifest.json"
     if not os.path.lexists(path):
         missing = "there is no store here (make one with pianoamt preprocess)"
@@ -293,6 +293,16 @@ def load_array(
         raise StoreError(f"{show_path(path)}: not the array that the manifest describes")
     return np.asarray(array)
 
+
+def load_piece(
+    folder: Path,  # of the store
+    piece: StoredPiece,  # one of its pieces
+    config: HCQTConfig,  # of the store
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int8]]:  # mapped into memory
+    "The spectrogram and the targets of a piece; raise `StoreError` if a file is damaged."
+    bins = load_array(folder, piece, "bins", store_columns(config))
+    return bins, load_array(folder, piece, "targets", ROLL_COLUMNS)
+
 # %% ../nbs/12_store.ipynb #c043c
 def is_unchanged(
     piece: Piece,  # of the corpus
@@ -349,14 +359,22 @@ def open_manifest(
         raise StoreError(f"{show_path(folder)}: {advice}")
     for piece in list(pieces.values()):
         try:
-            load_array(folder, piece, "bins", store_columns(config))
-            load_array(folder, piece, "targets", ROLL_COLUMNS)
+            load_piece(folder, piece, config)
         except StoreError as error:
             result.rebuilt.append(str(error))
             del pieces[piece.id]
     return pieces
 
 # %% ../nbs/12_store.ipynb #oth2
+def is_other_piece(
+    notes: Path,  # of a piece
+    stored: StoredPiece,  # the entry of its name
+) -> bool:  # whether the entry was made from other notes that still exist
+    "Whether a stored piece of the same name is another piece."
+    origin = Path(stored.origin)
+    return origin != notes.resolve() and origin.exists()
+
+
 def plan_pieces(
     corpus: Corpus,  # recordings with notes
     entries: dict[str, StoredPiece],  # of the manifest, brought up to date
@@ -377,15 +395,6 @@ def plan_pieces(
         else:
             due.append(piece)
     return sorted(due, key=lambda piece: -(piece.seconds or 0))
-
-
-def is_other_piece(
-    notes: Path,  # of a piece
-    stored: StoredPiece,  # the entry of its name
-) -> bool:  # whether the entry was made from other notes that still exist
-    "Whether a stored piece of the same name is another piece."
-    origin = Path(stored.origin)
-    return origin != notes.resolve() and origin.exists()
 
 # %% ../nbs/12_store.ipynb #c044
 def preprocess(
@@ -425,20 +434,11 @@ class FeatureStore:
         self.folder = Path(folder)
         self.config, entries = read_manifest(self.folder)
         self.pieces = tuple(entries.values())
-        for index in range(len(self.pieces)):
+        for piece in self.pieces:
             try:
-                self.arrays(index)
+                load_piece(self.folder, piece, self.config)
             except StoreError as error:
                 raise StoreError(f"{error}; pianoamt preprocess makes it again") from None
-
-    def arrays(
-        self,
-        piece: int,  # which one
-    ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int8]]:  # mapped into memory
-        "The spectrogram and the targets of a whole piece."
-        columns, chosen = store_columns(self.config), self.pieces[piece]
-        bins = load_array(self.folder, chosen, "bins", columns)
-        return bins, load_array(self.folder, chosen, "targets", ROLL_COLUMNS)
 
     def segment(
         self,
@@ -447,7 +447,8 @@ class FeatureStore:
         frames: int = 640,  # how many; what lies beyond the end is silence
     ) -> tuple[npt.NDArray[np.float16], Rolls]:  # rows, shape (frames, columns), and targets
         "A stretch of a piece."
-        bins, targets = (array[start : start + frames] for array in self.arrays(piece))
+        arrays = load_piece(self.folder, self.pieces[piece], self.config)
+        bins, targets = (array[start : start + frames] for array in arrays)
         beyond = ((0, frames - len(bins)), (0, 0))
         rows = np.pad(bins, beyond, constant_values=(self.config.floor_db + 60) / 20)
         dense = np.pad(targets, beyond).astype(np.float32) * np.float32(1 / LEVELS)
@@ -463,6 +464,19 @@ def draw_place(
     place = int(np.random.default_rng([seed, number]).integers(ends[-1]))
     chosen = int(np.searchsorted(ends, place, side="right"))
     return chosen, place - int(ends[chosen - 1] if chosen else 0)
+
+# %% ../nbs/12_store.ipynb #c063d
+def segment_tensors(
+    rows: npt.NDArray[np.float16],  # of the store, shape (frames, columns)
+    rolls: Rolls,  # their targets
+    has_pedal: bool,  # whether the targets know the sustain pedal
+) -> dict[str, Tensor]:  # `bins` for `stack_bins`, the six rolls, `known` and `gain_known`
+    "A segment as the loss wants it."
+    unknown = () if has_pedal else ("frame", "offset", "pedal")
+    known = torch.tensor([float(name not in unknown) for name in ROLL_NAMES])
+    tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLL_NAMES}
+    flags = {"known": known, "gain_known": torch.tensor(0.0)}
+    return {"bins": torch.from_numpy(rows), **flags, **tensors}
 
 # %% ../nbs/12_store.ipynb #c064
 class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -497,8 +511,4 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         "Read segment `number`."
         piece, start = self.place(number)
         rows, rolls = self.store.segment(piece, start, self.frames)
-        unknown = () if self.store.pieces[piece].has_pedal else ("frame", "offset", "pedal")
-        known = torch.tensor([float(name not in unknown) for name in ROLL_NAMES])
-        tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLL_NAMES}
-        flags = {"known": known, "gain_known": torch.tensor(0.0)}
-        return {"bins": torch.from_numpy(rows), **flags, **tensors}
+        return segment_tensors(rows, rolls, self.store.pieces[piece].has_pedal)

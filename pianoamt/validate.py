@@ -17,9 +17,9 @@ from .corpus import open_corpus
 from .files import PianoamtError, show_path
 from .model import PianoNet, save_weights
 from .score import read_reference, score_notes
-from .segments import DataConfig, load_dataset
-from .store import source_stamp
-from .train import Scores, Trainer, open_store, read_recipe
+from .segments import DataConfig
+from .store import StoreDataset, source_stamp
+from .train import Scores, Trainer, open_dataset, read_recipe
 from .transcription import Transcriber
 
 # %% ../nbs/14c_validate.ipynb #c005
@@ -99,12 +99,11 @@ def open_run(
 ) -> Trainer:  # ready to run
     "Set up the run that a recipe describes; raise `PianoamtError` if anything is missing."
     config, source = read_recipe(recipe, str(data) if data else None)
-    store = open_store(source.store, config) if source.store else None
-    stored = [store.store.pieces[index] for index in store.indices] if store else []
-    learned = {piece.sources for piece in stored} or learned_recordings(source)
-    validate = None
+    dataset, validate = open_dataset(source, config), None
+    learned = learned_recordings(source)
+    if isinstance(dataset, StoreDataset):
+        learned = {dataset.store.pieces[index].sources for index in dataset.indices}
     if config.validate_on:
         pieces = validation_pieces(config.validate_on, config.validate_pieces, learned)
         validate = Validation(pieces)
-    dataset = store or load_dataset(source, config.segment_frames, config.seed)
     return Trainer(config, dataset, folder, validate, cpu, source)

@@ -1,6 +1,7 @@
 """Run notebooks in a fresh kernel and store their outputs: `python tools/rerun.py nbs/00_notes.ipynb …`."""
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -11,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbdev.clean import clean_nb, process_write
 
-SKIPPED_FLAGS = {"notest", "slow", "gpu", "data"}
+SKIPPED_FLAGS = {"notest", "slow", "gpu", "data", "fluidsynth"}
 
 
 def flags(source: str) -> set[str]:
@@ -66,6 +67,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--flags", default="", help="flags to run as well, e.g. 'slow data'")
     args = parser.parse_args()
+    os.environ.pop("MPLBACKEND", None)  # a backend from outside would store no pictures
     for path in args.notebooks:
         try:
             seconds = rerun(path, frozenset(args.flags.split()))
