@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Scores', 'Validate', 'BEST', 'refuse_unknown', 'recipe_model', 'recipe_data', 'read_recipe', 'open_store',
            'open_dataset', 'best_row', 'has_stalled', 'shorten_plan', 'Validator', 'score_weights', 'log_step',
-           'run_steps', 'resume_together', 'finish_run', 'Trainer']
+           'run_steps', 'open_state', 'finish_run', 'Trainer']
 
 # %% ../nbs/15_train.ipynb #c002
 import math
@@ -300,21 +300,24 @@ def run_steps(
             saved = time.monotonic()
 
 # %% ../nbs/15_train.ipynb #tr3a
-def resume_together(
-    state: TrainingState,  # a fresh one
-    folder: Path,  # of the run
-    data: DataConfig | None = None,  # what it learns from
-) -> None:
-    "Resume the run in a folder; raise `PianoamtError` if it is another, or processes see others."
+def open_state(
+    config: TrainConfig,  # the run
+    folder: Path,  # of the run, made if missing
+    data: DataConfig | None = None,  # what the run learns from
+    cpu: bool = False,  # stay on the CPU even if there is a GPU
+) -> TrainingState:  # at step 0, or at the last checkpoint
+    "Begin or resume a run; raise `PianoamtError` if the folder holds another one."
     from accelerate.utils import gather_object
 
-    check_recipe(folder, full_recipe(state.config, data))
+    check_recipe(folder, full_recipe(config, data))
     folder.mkdir(parents=True, exist_ok=True)
+    state = TrainingState(config, cpu)
     resume_run(state, folder)
     rows = read_log(folder / "validation.csv", state.step)
     if len(set(gather_object([(state.step, len(rows))]))) > 1:
         what = "the processes do not see the same files; several machines need a shared folder"
         raise PianoamtError(f"{show_path(folder)}: {what}")
+    return state
 
 # %% ../nbs/15_train.ipynb #tr3d
 def finish_run(
@@ -339,8 +342,7 @@ class Trainer:
         data: DataConfig | None = None,  # where the dataset comes from, to be kept with the run
     ) -> None:
         self.dataset, self.folder = dataset, Path(folder)
-        self.state = TrainingState(config, cpu)
-        resume_together(self.state, self.folder, data)
+        self.state = open_state(config, self.folder, data, cpu)
         self.validator = Validator(self.state, self.folder, validate, data)
 
     def run(
@@ -352,10 +354,8 @@ class Trainer:
         "Train, validate, log and save; raise `PianoamtError` if another run uses the folder."
         state, main = self.state, self.state.accelerator.is_main_process
         tell = report if main and report else lambda line: None
-        with (
-            folder_lock(self.folder) if main else nullcontext(),
-            explain_out_of_memory(state.config),
-        ):
+        lock = folder_lock(self.folder) if main else nullcontext()
+        with lock, explain_out_of_memory(state.config):
             if main and report and state.step < state.plan.steps:
                 tell(str(measure_memory(state)))
             history = run_steps(self.dataset, self.validator, until, tell, watch if main else None)

@@ -28,7 +28,7 @@ def validation_pieces(
     most: int = 10,  # how many pieces, at most
     learned: Collection[tuple[int, ...]] = (),  # `source_stamp` of the run's training pieces
 ) -> list[tuple[Path, Path]]:  # recording and notes of each
-    "Choose the pieces to judge by; raise `PianoamtError` if there are none or one is unreadable."
+    "Choose the pieces to judge by; raise `PianoamtError` if one is unreadable or all are missing."
     corpus = open_corpus(folder)
     rows = corpus.split("validation") if corpus.layout == "maestro" else corpus.pieces
     whole = [piece for piece in rows if piece.audio and piece.midi]

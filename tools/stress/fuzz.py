@@ -608,7 +608,7 @@ FAMILIES = {
     "piano pack": Family(2, ".json", odd_pack, read_pack),
     "MIDI pack": Family(2, ".npz", odd_performances, read_with("corpus", "load_midi_pack")),
     "SoundFont": Family(
-        2, ".sf2", lambda: damaged(soundfont()), read_with("soundfont", "read_tables")
+        2, ".sf2", lambda: damaged(soundfont()), read_with("soundfont", "list_presets")
     ),
     "dataset": Family(3, ".json", lambda: damaged_json(LIST), read_dataset),
     "search": Family(1, ".db", lambda: damaged(healthy("db")), read_study),
