@@ -64,6 +64,14 @@ def _cumulative(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([np.zeros((1, *values.shape[1:])), np.cumsum(values, 0)])
 
 
+def _prior(
+    length: npt.NDArray[np.float64], usual: float, period: float | None
+) -> npt.NDArray[np.float64]:
+    "Beats of half a second are usual; a wished tempo weighs more."
+    score = -usual * np.log(length / 0.55) ** 2 / 1.28
+    return score if period is None else score - 16 * np.log(length / period) ** 2
+
+# %% ../nbs/22_beats.ipynb #c015
 def arc_scores(
     times: npt.NDArray[np.float64],  # candidates, s
     groups: npt.NDArray[np.int64],  # the group at each candidate, or -1
@@ -95,15 +103,21 @@ def arc_scores(
         scores[j, o - 1] = score + _prior(length, options.usual, period)
     return scores
 
+# %% ../nbs/22_beats.ipynb #c018
+def _trace_back(
+    value: npt.NDArray[np.float64],
+    back: npt.NDArray[np.int64],
+    source: npt.NDArray[np.int64],
+    j: int,
+) -> npt.NDArray[np.int64]:
+    "Follow the best path from candidate j to its beginning."
+    path, arc = [j], int(value[j].argmax())
+    while arc >= 0:
+        path.append(int(source[j, arc]))
+        j, arc = int(source[j, arc]), int(back[j, arc])
+    return np.array(path[::-1])
 
-def _prior(
-    length: npt.NDArray[np.float64], usual: float, period: float | None
-) -> npt.NDArray[np.float64]:
-    "Beats of half a second are usual; a wished tempo weighs more."
-    score = -usual * np.log(length / 0.55) ** 2 / 1.28
-    return score if period is None else score - 16 * np.log(length / period) ** 2
-
-# %% ../nbs/22_beats.ipynb #c016
+# %% ../nbs/22_beats.ipynb #c020
 def best_path(
     times: npt.NDArray[np.float64],  # candidates, s
     scores: npt.NDArray[np.float64],  # of `arc_scores`, shape (candidates, span)
@@ -129,21 +143,7 @@ def best_path(
     ends = np.flatnonzero((times >= closing) & np.isfinite(value).any(1))
     return _trace_back(value, back, source, int(ends[value[ends].max(1).argmax()]))
 
-
-def _trace_back(
-    value: npt.NDArray[np.float64],
-    back: npt.NDArray[np.int64],
-    source: npt.NDArray[np.int64],
-    j: int,
-) -> npt.NDArray[np.int64]:
-    "Follow the best path from candidate j to its beginning."
-    path, arc = [j], int(value[j].argmax())
-    while arc >= 0:
-        path.append(int(source[j, arc]))
-        j, arc = int(source[j, arc]), int(back[j, arc])
-    return np.array(path[::-1])
-
-# %% ../nbs/22_beats.ipynb #c017
+# %% ../nbs/22_beats.ipynb #c023
 def track_beats(
     pulse: Pulse,  # chords and what the network says of them
     period: float | None = None,  # wished length of a beat, s; None leaves it to the network
@@ -157,14 +157,8 @@ def track_beats(
     filled = np.searchsorted(beats, pulse.time + 0.03, side="right") - 1
     return beats[max(0, filled.min()) :]
 
-# %% ../nbs/22_beats.ipynb #c020
-LEVELS = {
-    "as found": 1.0,
-    "half": 2.0,
-    "double": 0.5,
-    "third": 3.0,
-    "triple": 1 / 3,
-}  # length of a beat
+# %% ../nbs/22_beats.ipynb #c026
+LEVELS = {"as found": 1.0, "half": 2.0, "double": 0.5, "third": 3.0, "triple": 1 / 3}  # length of a beat
 
 
 def level_votes(
@@ -180,7 +174,7 @@ def level_votes(
         votes[name] = float((chance * near).sum())
     return {name: vote / max(sum(votes.values()), 1e-9) for name, vote in votes.items()}
 
-# %% ../nbs/22_beats.ipynb #c025
+# %% ../nbs/22_beats.ipynb #c031
 def bar_evidence(
     pulse: Pulse,  # chords and what the network says of them
     beats: npt.NDArray[np.float64],  # s
@@ -194,7 +188,7 @@ def bar_evidence(
     np.add.at(count, at[inside], 1)
     return weight * evidence * (np.minimum(count, 3) ** 0.7 / np.maximum(count, 1))[:, None]
 
-# %% ../nbs/22_beats.ipynb #c027
+# %% ../nbs/22_beats.ipynb #c033
 CHANGE_METER, BREAK_BAR = 12.0, 10.0  # costs of a new metre, and of a bar that ends early
 
 
@@ -226,7 +220,7 @@ def viterbi(
         path.append(int(best[path[-1]]))
     return np.array(path[::-1])
 
-# %% ../nbs/22_beats.ipynb #c029
+# %% ../nbs/22_beats.ipynb #c035
 def find_bars(
     pulse: Pulse,  # chords and what the network says of them
     beats: npt.NDArray[np.float64],  # s
@@ -241,13 +235,8 @@ def find_bars(
         evidence[np.abs(beats - first_downbeat).argmin(), places[:, 1] > 0] -= 1e6
     return places[viterbi(evidence, _bar_steps())]
 
-# %% ../nbs/22_beats.ipynb #c034
-METERS = {
-    "half": (1, 2),
-    "quarter": (1, 4),
-    "eighth": (1, 8),
-    "dotted quarter": (3, 8),
-}  # per beat: number, unit
+# %% ../nbs/22_beats.ipynb #c040
+METERS = {"half": (1, 2), "quarter": (1, 4), "eighth": (1, 8), "dotted quarter": (3, 8)}  # per beat: number, unit
 
 
 def beat_unit(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 SLOTS = 24  # slots of a beat
 DIVISIONS = (1, 2, 4, 8, 3, 6, 12)  # parts of a beat
 
-
+# %% ../nbs/23_grid.ipynb #c008
 @dataclass(frozen=True)
 class GridOptions:
     """Weights of the search for a division, chosen on validation titles."""
@@ -32,7 +32,7 @@ class GridOptions:
     simple: tuple[float, ...] = (0.0, 0.4, 1.0, 3.0, 1.6, 2.6, 4.5)  # by division, beats in two
     compound: tuple[float, ...] = (0.0, 3.0, 4.0, 6.0, 0.3, 1.0, 3.0)  # by division, beats in three
 
-# %% ../nbs/23_grid.ipynb #c007
+# %% ../nbs/23_grid.ipynb #c011
 def slot_costs(
     place: npt.NDArray[np.float64],  # in the beat, 0..1, shape (groups,)
     period: npt.NDArray[np.float64],  # length of the beat, s, shape (groups,)
@@ -46,7 +46,7 @@ def slot_costs(
         cost = cost - options.network * np.log(chance[:, np.arange(SLOTS + 1) % SLOTS] + 0.004)
     return cost
 
-# %% ../nbs/23_grid.ipynb #c010
+# %% ../nbs/23_grid.ipynb #c014
 @dataclass(frozen=True)
 class _Chords:
     """The chords of one beat."""
@@ -61,6 +61,20 @@ ALLOWED = np.stack([np.arange(SLOTS + 1) % (SLOTS // parts) == 0 for parts in DI
 PLACED, SHARED, GRACE = 0, 1, 2  # what happens to a chord
 
 
+def _read_slots(state: npt.NDArray[np.int64], steps: list[Any]) -> npt.NDArray[np.int64]:
+    "Follow the cheapest placement backwards, for each division."
+    slots = np.full((len(DIVISIONS), len(steps)), -1)
+    for row, column in enumerate(state.tolist()):
+        for g in range(len(steps) - 1, -1, -1):
+            how, value = steps[g]
+            if how[row, column] == GRACE:
+                continue
+            slots[row, g] = column - 1
+            if how[row, column] == PLACED:
+                column = int(value[row, :column].argmin())
+    return slots
+
+# %% ../nbs/23_grid.ipynb #c016
 def place_chords(
     chords: Any,  # of one beat
     options: GridOptions,  # weights
@@ -83,21 +97,7 @@ def place_chords(
         value = new
     return value.min(1), _read_slots(value.argmin(1), steps)
 
-
-def _read_slots(state: npt.NDArray[np.int64], steps: list[Any]) -> npt.NDArray[np.int64]:
-    "Follow the cheapest placement backwards, for each division."
-    slots = np.full((len(DIVISIONS), len(steps)), -1)
-    for row, column in enumerate(state.tolist()):
-        for g in range(len(steps) - 1, -1, -1):
-            how, value = steps[g]
-            if how[row, column] == GRACE:
-                continue
-            slots[row, g] = column - 1
-            if how[row, column] == PLACED:
-                column = int(value[row, :column].argmin())
-    return slots
-
-# %% ../nbs/23_grid.ipynb #c014
+# %% ../nbs/23_grid.ipynb #c020
 def quantise(
     time: npt.NDArray[np.float64],  # of the groups, s, shape (groups,)
     count: npt.NDArray[np.int64],  # notes of each group, shape (groups,)
@@ -128,7 +128,7 @@ def quantise(
         division = int(before[division])
     return beat, result
 
-# %% ../nbs/23_grid.ipynb #c018
+# %% ../nbs/23_grid.ipynb #c024
 TICKS = 48  # a quarter note
 BEAT_TICKS = {"half": 96, "quarter": 48, "eighth": 24, "dotted quarter": 72}
 
@@ -146,7 +146,7 @@ def to_ticks(
         ticks[g] = ticks[g + 1]
     return np.maximum.accumulate(ticks), grace
 
-# %% ../nbs/23_grid.ipynb #c021
+# %% ../nbs/23_grid.ipynb #c027
 def find_graces(
     ticks: npt.NDArray[np.int64],  # of each group
     grace: npt.NDArray[np.bool_],  # known so far, shape (groups,)
@@ -161,7 +161,7 @@ def find_graces(
         found[g] |= len(own) == 1 and 0 < step <= 2
     return found
 
-# %% ../nbs/23_grid.ipynb #c024
+# %% ../nbs/23_grid.ipynb #c030
 def triplet_share(
     beat: npt.NDArray[np.int64],  # of each group
     slot: npt.NDArray[np.int64],  # in the beat

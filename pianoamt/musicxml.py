@@ -6,8 +6,8 @@
 __all__ = ['SCORE_DTYPE', 'TYPES', 'SYMBOLS', 'Region', 'Event', 'BEAMS', 'ACCIDENTALS', 'CLEFS', 'CLEF_CHANGE', 'HEADER',
            'Measure', 'Score', 'is_one_symbol', 'split_length', 'triplet_regions', 'Symbol', 'symbols_for',
            'measure_events', 'voice_symbols', 'add_beams', 'key_alter', 'find_accidentals', 'choose_clefs', 'add',
-           'add_pitch', 'add_note', 'write_voice', 'write_grace', 'write_attributes', 'measure_parts', 'write_measure',
-           'write_musicxml']
+           'add_pitch', 'add_marks', 'add_note', 'write_grace', 'Part', 'write_voice', 'write_attributes',
+           'measure_parts', 'write_measure', 'write_musicxml']
 
 # %% ../nbs/26_musicxml.ipynb #c002
 import xml.etree.ElementTree as ET
@@ -59,7 +59,7 @@ class Measure:
         "Where in the bar a tick lies; a pick-up is the end of a bar."
         return tick - self.start + max(0, self.full - self.length)
 
-
+# %% ../nbs/26_musicxml.ipynb #c007
 @dataclass(frozen=True)
 class Score:
     """Everything that is printed."""
@@ -69,7 +69,7 @@ class Score:
     title: str = ""  # above the first line
     tempo: str = ""  # words above the first bar
 
-# %% ../nbs/26_musicxml.ipynb #c008
+# %% ../nbs/26_musicxml.ipynb #c010
 TYPES = {192: "whole", 96: "half", 48: "quarter", 24: "eighth", 12: "16th", 6: "32nd", 3: "64th"}
 SYMBOLS = {ticks: (name, 0) for ticks, name in TYPES.items()}
 SYMBOLS |= {ticks * 3 // 2: (name, 1) for ticks, name in TYPES.items() if ticks > 3}
@@ -94,7 +94,7 @@ def is_one_symbol(
     syncopated = place % (beat // 2) == 0 and 2 * length in (2 * beat, 3 * beat)
     return syncopated and not rest and not measure.compound
 
-
+# %% ../nbs/26_musicxml.ipynb #c012
 def split_length(
     measure: Measure,  # where it stands
     start: int,  # ticks
@@ -114,7 +114,7 @@ def split_length(
             return left + split_length(measure, start + size, length - size, rest)
     return [(start, length)]
 
-# %% ../nbs/26_musicxml.ipynb #c011
+# %% ../nbs/26_musicxml.ipynb #c015
 Region = tuple[int, int]  # first and last tick of a triplet
 
 
@@ -136,7 +136,7 @@ def triplet_regions(
                 regions.append((begin + part, begin + part + size))
     return regions
 
-# %% ../nbs/26_musicxml.ipynb #c013
+# %% ../nbs/26_musicxml.ipynb #c017
 @dataclass
 class Symbol:
     """A note, chord or rest as printed."""
@@ -151,6 +151,16 @@ class Symbol:
     beams: list[str] = field(default_factory=list)  # begin, continue, end, forward/backward hook
 
 
+def _triplet_pieces(begin: int, stop: int) -> list[tuple[int, int, int]]:
+    "Start, length and written length of the symbols inside a triplet."
+    pieces = []
+    while begin < stop:
+        nominal = max((n for n in SYMBOLS if n <= (stop - begin) * 3 // 2), default=3)
+        pieces.append((begin, max(1, nominal * 2 // 3), nominal))
+        begin += max(1, nominal * 2 // 3)
+    return pieces
+
+# %% ../nbs/26_musicxml.ipynb #c019
 def symbols_for(
     measure: Measure,  # where we are
     start: int,  # ticks
@@ -164,29 +174,15 @@ def symbols_for(
     for begin, stop in zip(cuts, cuts[1:], strict=False):
         region = next((r for r in regions if r[0] <= begin and stop <= r[1]), None)
         if region is None:
-            pieces = [
-                (s, size, size) for s, size in split_length(measure, begin, stop - begin, rest)
-            ]
+            pieces = [(s, size, size) for s, size in split_length(measure, begin, stop - begin, rest)]
         else:
             pieces = _triplet_pieces(begin, stop)
         for s, size, nominal in pieces:
             symbols.append(Symbol(s, size, *SYMBOLS.get(nominal, ("64th", 0)), triplet=region))
     return symbols
 
-
-def _triplet_pieces(begin: int, stop: int) -> list[tuple[int, int, int]]:
-    "Start, length and written length of the symbols inside a triplet."
-    pieces = []
-    while begin < stop:
-        nominal = max((n for n in SYMBOLS if n <= (stop - begin) * 3 // 2), default=3)
-        pieces.append((begin, max(1, nominal * 2 // 3), nominal))
-        begin += max(1, nominal * 2 // 3)
-    return pieces
-
-# %% ../nbs/26_musicxml.ipynb #c016
-Event = tuple[
-    int, int, tuple[int, ...], tuple[bool, bool]
-]  # start, end, notes, ties over the bar lines
+# %% ../nbs/26_musicxml.ipynb #c022
+Event = tuple[int, int, tuple[int, ...], tuple[bool, bool]]  # start, end, notes, ties over the bar lines
 
 
 def measure_events(
@@ -209,7 +205,7 @@ def measure_events(
         at = stop
     return events if at >= last else [*events, (at, last, (), (False, False))]
 
-
+# %% ../nbs/26_musicxml.ipynb #c024
 def voice_symbols(
     measure: Measure,  # where we are
     events: list[Event],  # chords and rests that fill the bar
@@ -226,13 +222,37 @@ def voice_symbols(
             later = k + 1 < len(pieces)
             symbol.ties = (bool(notes) and (k > 0 or tied_from), bool(notes) and (later or tied_to))
         symbols += pieces
-    add_beams(measure, symbols)
     return symbols
 
-# %% ../nbs/26_musicxml.ipynb #c018
+# %% ../nbs/26_musicxml.ipynb #c027
 BEAMS = {"eighth": 1, "16th": 2, "32nd": 3, "64th": 4}
 
 
+def _beam_group(measure: Measure, symbol: Symbol) -> int | None:
+    "Which beam a symbol may belong to."
+    if not symbol.notes or symbol.kind not in BEAMS:
+        return None
+    short = measure.beat_type == 8 and not measure.compound
+    span = measure.beat * (3 if measure.beats == 3 else 2) if short else measure.beat
+    return measure.place(symbol.start) // min(span, 72)
+
+# %% ../nbs/26_musicxml.ipynb #c029
+def _join_eighths(measure: Measure, runs: list[list[Symbol]]) -> list[list[Symbol]]:
+    "In 2/4 and 4/4, join the eighths of two beats."
+    joined: list[list[Symbol]] = []
+    for run in runs:
+        both = [*(joined[-1] if joined else []), *run]
+        plain = all((s.kind, s.dots, s.triplet) == ("eighth", 0, None) for s in both)
+        place, half = measure.place(both[0].start), 2 * measure.beat
+        fits = place // half == measure.place(both[-1].start) // half
+        solid = both[-1].start + both[-1].length - both[0].start == 24 * len(both)
+        if len(both) > len(run) and plain and fits and solid and measure.beats % 2 == 0 and measure.beat == TICKS:
+            joined[-1] = both
+        else:
+            joined.append(run)
+    return joined
+
+# %% ../nbs/26_musicxml.ipynb #c031
 def add_beams(
     measure: Measure,  # where we are
     symbols: list[Symbol],  # of one voice; their beams are set
@@ -257,39 +277,7 @@ def add_beams(
                     names = {(False, True): "begin", (True, True): "continue", (True, False): "end"}
                     symbol.beams.append(names.get((on[k], on[k + 2]), hook))
 
-
-def _beam_group(measure: Measure, symbol: Symbol) -> int | None:
-    "Which beam a symbol may belong to."
-    if not symbol.notes or symbol.kind not in BEAMS:
-        return None
-    short = measure.beat_type == 8 and not measure.compound
-    span = measure.beat * (3 if measure.beats == 3 else 2) if short else measure.beat
-    return measure.place(symbol.start) // min(span, 72)
-
-
-def _join_eighths(measure: Measure, runs: list[list[Symbol]]) -> list[list[Symbol]]:
-    "In 2/4 and 4/4, join the eighths of two beats."
-    joined: list[list[Symbol]] = []
-    for run in runs:
-        both = [*(joined[-1] if joined else []), *run]
-        plain = all((s.kind, s.dots, s.triplet) == ("eighth", 0, None) for s in both)
-        place, half = measure.place(both[0].start), 2 * measure.beat
-        fits = place // half == measure.place(both[-1].start) // half
-        solid = both[-1].start + both[-1].length - both[0].start == 24 * len(both)
-        if (
-            len(both) > len(run)
-            and plain
-            and fits
-            and solid
-            and measure.beats % 2 == 0
-            and measure.beat == TICKS
-        ):
-            joined[-1] = both
-        else:
-            joined.append(run)
-    return joined
-
-# %% ../nbs/26_musicxml.ipynb #c021
+# %% ../nbs/26_musicxml.ipynb #c034
 ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
 
 
@@ -317,7 +305,7 @@ def find_accidentals(
         state[step, octave] = alter
     return printed
 
-# %% ../nbs/26_musicxml.ipynb #c024
+# %% ../nbs/26_musicxml.ipynb #c037
 CLEFS = {"G": (2, 71), "F": (4, 50)}  # line, pitch of the middle line
 CLEF_CHANGE = 14.0  # ledger lines that a change of clef must save
 
@@ -338,7 +326,7 @@ def choose_clefs(
         clefs.append([list(CLEFS)[choice] for choice in path])
     return list(zip(*clefs, strict=True))
 
-# %% ../nbs/26_musicxml.ipynb #c027
+# %% ../nbs/26_musicxml.ipynb #c040
 def add(
     parent: ET.Element,  # gets a new child
     tag: str,  # of the child
@@ -364,7 +352,32 @@ def add_pitch(
         add(pitch, "alter", alter)
     add(pitch, "octave", octave)
 
+# %% ../nbs/26_musicxml.ipynb #c043
+def add_marks(
+    element: ET.Element,  # a note
+    symbol: Symbol,  # what is printed
+    staff: int,  # 1 or 2
+    chord: bool,  # whether it hangs on the stem of the note before
+    tuplet: tuple[str, ...],  # "start", "stop"
+) -> None:
+    "Append triplet, staff, beams, ties and brackets."
+    if symbol.triplet:
+        change = add(element, "time-modification")
+        add(change, "actual-notes", 3)
+        add(change, "normal-notes", 2)
+    add(element, "staff", staff)
+    for level, name in enumerate([] if chord else symbol.beams, 1):
+        add(element, "beam", name, number=level)
+    ties = [kind for kind, on in zip(("stop", "start"), symbol.ties, strict=True) if on]
+    if ties or tuplet:
+        notations = add(element, "notations")
+        for kind in ties:
+            add(notations, "tied", type=kind)
+        for kind in tuplet:
+            bracket = {"bracket": "no" if symbol.beams else "yes"} if kind == "start" else {}
+            add(notations, "tuplet", type=kind, **bracket)
 
+# %% ../nbs/26_musicxml.ipynb #c045
 def add_note(
     parent: ET.Element,  # a measure
     symbol: Symbol,  # what is printed
@@ -384,9 +397,9 @@ def add_note(
     else:
         add_pitch(element, note)
     add(element, "duration", symbol.length)
-    ties = [kind for kind, on in zip(("stop", "start"), symbol.ties, strict=True) if on]
-    for kind in ties:
-        add(element, "tie", type=kind)
+    for kind, on in zip(("stop", "start"), symbol.ties, strict=True):
+        if on:
+            add(element, "tie", type=kind)
     add(element, "voice", voice)
     if symbol.kind != "measure":
         add(element, "type", symbol.kind)
@@ -394,85 +407,9 @@ def add_note(
         add(element, "dot")
     if accidental:
         add(element, "accidental", accidental)
-    _add_ornaments(element, symbol, staff, chord, ties, tuplet)
+    add_marks(element, symbol, staff, chord, tuplet)
 
-
-def _add_ornaments(
-    element: ET.Element,
-    symbol: Symbol,
-    staff: int,
-    chord: bool,
-    ties: list[str],
-    tuplet: tuple[str, ...],
-) -> None:
-    "Append what follows the accidental: triplet, staff, beams, ties and brackets."
-    if symbol.triplet:
-        change = add(element, "time-modification")
-        add(change, "actual-notes", 3)
-        add(change, "normal-notes", 2)
-    add(element, "staff", staff)
-    for level, name in enumerate([] if chord else symbol.beams, 1):
-        add(element, "beam", name, number=level)
-    if ties or tuplet:
-        notations = add(element, "notations")
-        for kind in ties:
-            add(notations, "tied", type=kind)
-        for kind in tuplet:
-            bracket = {"bracket": "no" if symbol.beams else "yes"} if kind == "start" else {}
-            add(notations, "tuplet", type=kind, **bracket)
-
-# %% ../nbs/26_musicxml.ipynb #c030
-@dataclass(frozen=True)
-class _Part:
-    """One voice of one staff in one bar, ready to be written."""
-
-    symbols: list[Symbol]
-    graces: list[int]  # rows
-    staff: int  # 0 or 1
-    voice: int  # 0 or 1
-
-
-def write_voice(
-    parent: ET.Element,  # a measure
-    notes: npt.NDArray[Any],  # table of `SCORE_DTYPE`
-    part: Any,  # the voice
-    accidentals: dict[int, str],  # by row
-) -> None:
-    "Append one voice of one bar."
-    number, graces, symbols = 1 + 4 * part.staff + part.voice, list(part.graces), part.symbols
-    for k, symbol in enumerate(symbols):
-        while (
-            graces
-            and symbol.notes
-            and not symbol.ties[0]
-            and notes["start"][graces[0]] <= symbol.start
-        ):
-            row = graces.pop(0)
-            write_grace(parent, notes[row], number, part.staff + 1, accidentals.get(row))
-        if part.voice and not symbol.notes:
-            add(add(parent, "forward"), "duration", symbol.length)
-            continue
-        first = k == 0 or symbols[k - 1].triplet != symbol.triplet
-        last = k + 1 == len(symbols) or symbols[k + 1].triplet != symbol.triplet
-        tuplet = tuple(
-            kind for kind, on in (("start", first), ("stop", last)) if on and symbol.triplet
-        )
-        for row in symbol.notes or (None,):
-            note = None if row is None else notes[row]
-            printed = None if row is None or symbol.ties[0] else accidentals.get(row)
-            chord = bool(symbol.notes) and row != symbol.notes[0]
-            add_note(
-                parent,
-                symbol,
-                note,
-                number,
-                part.staff + 1,
-                printed,
-                chord,
-                () if chord else tuplet,
-            )
-
-
+# %% ../nbs/26_musicxml.ipynb #c048
 def write_grace(
     parent: ET.Element,  # a measure
     note: Any,  # row of the score
@@ -490,7 +427,42 @@ def write_grace(
         add(element, "accidental", accidental)
     add(element, "staff", staff)
 
-# %% ../nbs/26_musicxml.ipynb #c033
+# %% ../nbs/26_musicxml.ipynb #c050
+@dataclass(frozen=True)
+class Part:
+    """One voice of one staff in one bar, ready to be written."""
+
+    symbols: list[Symbol]  # in order
+    graces: list[int]  # rows of the score
+    staff: int  # 0 or 1
+    voice: int  # 0 or 1
+
+
+def write_voice(
+    parent: ET.Element,  # a measure
+    notes: npt.NDArray[Any],  # table of `SCORE_DTYPE`
+    part: Part,  # the voice
+    accidentals: dict[int, str],  # by row
+) -> None:
+    "Append one voice of one bar."
+    number, graces, symbols = 1 + 4 * part.staff + part.voice, list(part.graces), part.symbols
+    for k, symbol in enumerate(symbols):
+        while graces and symbol.notes and not symbol.ties[0] and notes["start"][graces[0]] <= symbol.start:
+            row = graces.pop(0)
+            write_grace(parent, notes[row], number, part.staff + 1, accidentals.get(row))
+        if part.voice and not symbol.notes:
+            add(add(parent, "forward"), "duration", symbol.length)
+            continue
+        first = k == 0 or symbols[k - 1].triplet != symbol.triplet
+        last = k + 1 == len(symbols) or symbols[k + 1].triplet != symbol.triplet
+        tuplet = tuple(kind for kind, on in (("start", first), ("stop", last)) if on and symbol.triplet)
+        for row in symbol.notes or (None,):
+            note = None if row is None else notes[row]
+            printed = None if row is None or symbol.ties[0] else accidentals.get(row)
+            chord = bool(symbol.notes) and row != symbol.notes[0]
+            add_note(parent, symbol, note, number, part.staff + 1, printed, chord, () if chord else tuplet)
+
+# %% ../nbs/26_musicxml.ipynb #c053
 def write_attributes(
     parent: ET.Element,  # a measure
     now: tuple[Measure, tuple[str, ...]],  # this bar and its clefs
@@ -518,26 +490,25 @@ def write_attributes(
     if len(attributes):
         parent.append(attributes)
 
-# %% ../nbs/26_musicxml.ipynb #c036
+# %% ../nbs/26_musicxml.ipynb #c056
 def measure_parts(
     score: Score,  # notes and measures
     measure: Measure,  # where we are
     sounding: npt.NDArray[np.int64],  # rows that start in this bar or sound into it
-) -> list[Any]:  # the voices to write, one a staff at least
+) -> list[Part]:  # the voices to write, one a staff at least
     "The voices of one bar."
     notes, parts = score.notes, []
     for staff in (0, 1):
         for voice in (0, 1):
-            rows = sounding[
-                (notes["staff"][sounding] == staff) & (notes["voice"][sounding] == voice)
-            ]
+            rows = sounding[(notes["staff"][sounding] == staff) & (notes["voice"][sounding] == voice)]
             main = rows[~notes["grace"][rows]]
             if len(main) or voice == 0:
                 symbols = voice_symbols(measure, measure_events(notes, measure, main))
-                parts.append(_Part(symbols, rows[notes["grace"][rows]].tolist(), staff, voice))
+                add_beams(measure, symbols)
+                parts.append(Part(symbols, rows[notes["grace"][rows]].tolist(), staff, voice))
     return parts
 
-
+# %% ../nbs/26_musicxml.ipynb #c058
 def write_measure(
     parent: ET.Element,  # the part
     score: Score,  # notes and measures
@@ -563,11 +534,9 @@ def write_measure(
         own = sounding[(score.notes["staff"][sounding] == part.staff) & (starts >= measure.start)]
         if k:
             add(add(element, "backup"), "duration", measure.length)
-        write_voice(
-            element, score.notes, part, find_accidentals(score.notes, measure, own.tolist())
-        )
+        write_voice(element, score.notes, part, find_accidentals(score.notes, measure, own.tolist()))
 
-# %% ../nbs/26_musicxml.ipynb #c038
+# %% ../nbs/26_musicxml.ipynb #c060
 HEADER = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE score-partwise PUBLIC '
     '"-//Recordare//DTD MusicXML 4.0 Partwise//EN" "http://www.musicxml.org/dtds/partwise.dtd">\n'

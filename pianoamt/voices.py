@@ -37,6 +37,14 @@ def written_lengths(
     return length, long
 
 # %% ../nbs/25_voices.ipynb #c011
+def _even(chord: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    "All notes of a chord get the length of its longest."
+    _, which = np.unique(chord, return_inverse=True)
+    longest = np.zeros(which.max() + 1, np.int64)
+    np.maximum.at(longest, which, length)
+    return longest[which]
+
+# %% ../nbs/25_voices.ipynb #c013
 def make_voices(
     start: npt.NDArray[np.int64],  # ticks
     held: npt.NDArray[np.float64],  # until when it sounds, ticks
@@ -63,11 +71,3 @@ def make_voices(
         above = pitch[chord].mean() > pitch[under].mean()
         voice[chord], voice[under] = (0, 1) if above else (1, 0)
     return _even(2 * start + voice, length), voice
-
-
-def _even(chord: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    "All notes of a chord get the length of its longest."
-    _, which = np.unique(chord, return_inverse=True)
-    longest = np.zeros(which.max() + 1, np.int64)
-    np.maximum.at(longest, which, length)
-    return longest[which]
