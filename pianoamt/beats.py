@@ -158,7 +158,13 @@ def track_beats(
     return beats[max(0, filled.min()) :]
 
 # %% ../nbs/22_beats.ipynb #c026
-LEVELS = {"as found": 1.0, "half": 2.0, "double": 0.5, "third": 3.0, "triple": 1 / 3}  # length of a beat
+LEVELS = {
+    "as found": 1.0,
+    "half": 2.0,
+    "double": 0.5,
+    "third": 3.0,
+    "triple": 1 / 3,
+}  # length of a beat
 
 
 def level_votes(
@@ -236,7 +242,12 @@ def find_bars(
     return places[viterbi(evidence, _bar_steps())]
 
 # %% ../nbs/22_beats.ipynb #c040
-METERS = {"half": (1, 2), "quarter": (1, 4), "eighth": (1, 8), "dotted quarter": (3, 8)}  # per beat: number, unit
+METERS = {
+    "half": (1, 2),
+    "quarter": (1, 4),
+    "eighth": (1, 8),
+    "dotted quarter": (3, 8),
+}  # per beat: number, unit
 
 
 def beat_unit(

@@ -174,7 +174,9 @@ def symbols_for(
     for begin, stop in zip(cuts, cuts[1:], strict=False):
         region = next((r for r in regions if r[0] <= begin and stop <= r[1]), None)
         if region is None:
-            pieces = [(s, size, size) for s, size in split_length(measure, begin, stop - begin, rest)]
+            pieces = [
+                (s, size, size) for s, size in split_length(measure, begin, stop - begin, rest)
+            ]
         else:
             pieces = _triplet_pieces(begin, stop)
         for s, size, nominal in pieces:
@@ -182,7 +184,9 @@ def symbols_for(
     return symbols
 
 # %% ../nbs/26_musicxml.ipynb #c022
-Event = tuple[int, int, tuple[int, ...], tuple[bool, bool]]  # start, end, notes, ties over the bar lines
+Event = tuple[
+    int, int, tuple[int, ...], tuple[bool, bool]
+]  # start, end, notes, ties over the bar lines
 
 
 def measure_events(
@@ -246,7 +250,14 @@ def _join_eighths(measure: Measure, runs: list[list[Symbol]]) -> list[list[Symbo
         place, half = measure.place(both[0].start), 2 * measure.beat
         fits = place // half == measure.place(both[-1].start) // half
         solid = both[-1].start + both[-1].length - both[0].start == 24 * len(both)
-        if len(both) > len(run) and plain and fits and solid and measure.beats % 2 == 0 and measure.beat == TICKS:
+        if (
+            len(both) > len(run)
+            and plain
+            and fits
+            and solid
+            and measure.beats % 2 == 0
+            and measure.beat == TICKS
+        ):
             joined[-1] = both
         else:
             joined.append(run)
@@ -447,7 +458,12 @@ def write_voice(
     "Append one voice of one bar."
     number, graces, symbols = 1 + 4 * part.staff + part.voice, list(part.graces), part.symbols
     for k, symbol in enumerate(symbols):
-        while graces and symbol.notes and not symbol.ties[0] and notes["start"][graces[0]] <= symbol.start:
+        while (
+            graces
+            and symbol.notes
+            and not symbol.ties[0]
+            and notes["start"][graces[0]] <= symbol.start
+        ):
             row = graces.pop(0)
             write_grace(parent, notes[row], number, part.staff + 1, accidentals.get(row))
         if part.voice and not symbol.notes:
@@ -455,12 +471,23 @@ def write_voice(
             continue
         first = k == 0 or symbols[k - 1].triplet != symbol.triplet
         last = k + 1 == len(symbols) or symbols[k + 1].triplet != symbol.triplet
-        tuplet = tuple(kind for kind, on in (("start", first), ("stop", last)) if on and symbol.triplet)
+        tuplet = tuple(
+            kind for kind, on in (("start", first), ("stop", last)) if on and symbol.triplet
+        )
         for row in symbol.notes or (None,):
             note = None if row is None else notes[row]
             printed = None if row is None or symbol.ties[0] else accidentals.get(row)
             chord = bool(symbol.notes) and row != symbol.notes[0]
-            add_note(parent, symbol, note, number, part.staff + 1, printed, chord, () if chord else tuplet)
+            add_note(
+                parent,
+                symbol,
+                note,
+                number,
+                part.staff + 1,
+                printed,
+                chord,
+                () if chord else tuplet,
+            )
 
 # %% ../nbs/26_musicxml.ipynb #c053
 def write_attributes(
@@ -500,7 +527,9 @@ def measure_parts(
     notes, parts = score.notes, []
     for staff in (0, 1):
         for voice in (0, 1):
-            rows = sounding[(notes["staff"][sounding] == staff) & (notes["voice"][sounding] == voice)]
+            rows = sounding[
+                (notes["staff"][sounding] == staff) & (notes["voice"][sounding] == voice)
+            ]
             main = rows[~notes["grace"][rows]]
             if len(main) or voice == 0:
                 symbols = voice_symbols(measure, measure_events(notes, measure, main))
@@ -534,7 +563,9 @@ def write_measure(
         own = sounding[(score.notes["staff"][sounding] == part.staff) & (starts >= measure.start)]
         if k:
             add(add(element, "backup"), "duration", measure.length)
-        write_voice(element, score.notes, part, find_accidentals(score.notes, measure, own.tolist()))
+        write_voice(
+            element, score.notes, part, find_accidentals(score.notes, measure, own.tolist())
+        )
 
 # %% ../nbs/26_musicxml.ipynb #c060
 HEADER = (

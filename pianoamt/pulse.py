@@ -93,7 +93,11 @@ def chord_features(
     columns += [(loud - _smooth(loud)) * 5, (low - _smooth(low)) / 12]
     length = log_seconds(notes["offset"] - notes["onset"])
     mean = groups.each(np.add, length) / groups.count
-    return keys, chroma, [*columns, groups.each(np.minimum, length), groups.each(np.maximum, length), mean]
+    return (
+        keys,
+        chroma,
+        [*columns, groups.each(np.minimum, length), groups.each(np.maximum, length), mean],
+    )
 
 # %% ../nbs/21_pulse.ipynb #c017
 def gap_features(
@@ -210,7 +214,9 @@ HEADS = {
 
 def split_heads(
     outputs: npt.NDArray[np.float32],  # of the network, shape (groups, sum of HEADS)
-) -> dict[str, npt.NDArray[np.float64]]:  # by head, shape (groups, width); log probabilities or logits
+) -> dict[
+    str, npt.NDArray[np.float64]
+]:  # by head, shape (groups, width); log probabilities or logits
     "Name the network's outputs and turn choices into log probabilities."
     edges = np.cumsum([0, *HEADS.values()])
     heads = {}

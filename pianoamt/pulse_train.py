@@ -24,7 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .notes import make_notes
-from .pulse import BAR_PLACES, BEAT_SECONDS, FEATURES, HEADS, PHASES, group_features, make_groups
+from pianoamt.pulse import (
+    BAR_PLACES,
+    BEAT_SECONDS,
+    FEATURES,
+    HEADS,
+    PHASES,
+    group_features,
+    make_groups,
+)
 
 # %% ../nbs/29_sheet_train.ipynb #c005
 class PulseLayer(nn.Module):
@@ -209,7 +217,9 @@ def vary(
 def beat_targets(
     time: npt.NDArray[np.float64],  # of the groups, s
     beats: npt.NDArray[np.float64],  # s
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:  # beat, index, inside
+) -> tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]
+]:  # beat, index, inside
     "Whether each chord is a beat (1, 0, -1), the beat it lies in, and whether that is known."
     nearest = np.searchsorted((beats[1:] + beats[:-1]) / 2, time)
     distance, best = np.abs(time - beats[nearest]), np.full(len(beats), np.inf)
@@ -247,7 +257,15 @@ def make_targets(
     return targets | {"key": np.where(key > NONE, key + 7, -1)}
 
 # %% ../nbs/29_sheet_train.ipynb #c031
-WEIGHTS = {"beat": 2.0, "tempo": 1.0, "phase": 1.0, "bar": 1.0, "unit": 0.3, "key": 0.5, "hand": 1.0}
+WEIGHTS = {
+    "beat": 2.0,
+    "tempo": 1.0,
+    "phase": 1.0,
+    "bar": 1.0,
+    "unit": 0.3,
+    "key": 0.5,
+    "hand": 1.0,
+}
 WEIGHTS["spelling"] = 0.7
 
 
@@ -466,7 +484,9 @@ def _read_performance(
     beats, quarter = _seconds(a["beat_delta_ms"][b]), np.cumsum(a["beat_q_delta"][b].astype(int))
     kept = np.append(True, np.diff(beats) > 0.03)
     beats, quarter, kind = beats[kept], quarter[kept], a["beat_type"][b][kept]
-    place, unit = _bar_labels(beats, kind, *(a[f"ts_{name}"][part["ts"]] for name in ("ms", "num", "den")))
+    place, unit = _bar_labels(
+        beats, kind, *(a[f"ts_{name}"][part["ts"]] for name in ("ms", "num", "den"))
+    )
     labels = _note_labels(a, part, row, onset, pitch)
     flag, position = a["flag"][n], np.cumsum(a["q_delta"][n].astype(int))
     trusted = (flag & 1 > 0) & (flag & 2 == 0) & (float(row["beat_fit"] or 0) > 0.7)

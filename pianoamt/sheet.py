@@ -159,7 +159,9 @@ def make_measures(
         quarters = length * timing.beat / TICKS
         tempo = 60 * quarters / float(timing.beats[last] - timing.beats[first])
         start = int(first) * timing.beat
-        measures.append(Measure(start, length * timing.beat, number * parts, kind, int(keys[k]), tempo))
+        measures.append(
+            Measure(start, length * timing.beat, number * parts, kind, int(keys[k]), tempo)
+        )
     return measures
 
 # %% ../nbs/27_sheet.ipynb #c023
@@ -194,7 +196,14 @@ def tempo_word(
     tempo: float,  # beats a minute
 ) -> str:  # "Andante"
     "The usual Italian word for a tempo."
-    limits = {"Largo": 50, "Adagio": 66, "Andante": 84, "Moderato": 108, "Allegro": 132, "Vivace": 168}
+    limits = {
+        "Largo": 50,
+        "Adagio": 66,
+        "Andante": 84,
+        "Moderato": 108,
+        "Allegro": 132,
+        "Vivace": 168,
+    }
     return next((word for word, limit in limits.items() if tempo < limit), "Presto")
 
 # %% ../nbs/27_sheet.ipynb #c027
@@ -230,7 +239,12 @@ def make_score(
         own = np.flatnonzero((table["staff"] == staff) & ~table["grace"])
         if len(own):
             lengths = make_voices(
-                table["start"][own], held[own], table["pitch"][own], timing.beat, end, options.simple
+                table["start"][own],
+                held[own],
+                table["pitch"][own],
+                timing.beat,
+                end,
+                options.simple,
             )
             table["length"][own], table["voice"][own] = lengths
     tempo = float(np.median([measure.tempo for measure in measures])) * TICKS / timing.beat
@@ -354,7 +368,10 @@ class Sheet:
             raise PianoamtError(f"{path.name}: cannot write this; use {', '.join(SHEET_FORMATS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         contents = self._contents(path.suffix.lower())
-        names = [path, *(path.with_stem(f"{path.stem}-{page}") for page in range(2, len(contents) + 1))]
+        names = [
+            path,
+            *(path.with_stem(f"{path.stem}-{page}") for page in range(2, len(contents) + 1)),
+        ]
         for name, content in zip(names, contents, strict=True):
             with atomic_path(name) as beside:
                 Path(beside).write_bytes(content)
