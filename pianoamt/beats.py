@@ -36,12 +36,12 @@ class BeatOptions:
     """Weights of the search for beats, chosen on validation titles."""
 
     beat: float = 0.7  # of the chance that a group is a beat
-    tempo: float = 0.3  # of the length of a beat
-    phase: float = 0.5  # of the place in the beat
-    blur: float = 0.06  # how far a group may be off its place, beats
-    hidden: float = 2.0  # cost of a beat at which nothing starts
+    tempo: float = 0.25  # of the length of a beat
+    phase: float = 0.2  # of the place in the beat
+    blur: float = 0.07  # how far a group may be off its place, beats
+    hidden: float = 4.4  # cost of a beat at which nothing starts
     change: float = 6.0  # cost of a beat e times as long as the one before
-    usual: float = 0.3  # pull towards beats of 0.55 s
+    usual: float = 0.17  # pull towards beats of 0.55 s
     span: int = 64  # candidates that a beat may reach across
     arcs: int = 24  # best beats kept that end at a candidate
     shortest: float = 0.14  # s
@@ -184,7 +184,7 @@ def level_votes(
 def bar_evidence(
     pulse: Pulse,  # chords and what the network says of them
     beats: npt.NDArray[np.float64],  # s
-    weight: float = 0.7,  # of one chord
+    weight: float = 0.25,  # of one chord
 ) -> npt.NDArray[np.float64]:  # shape (beats, 15)
     "What the chords of each beat say about its place in the bar."
     at = np.searchsorted(beats, pulse.time + 1e-6, side="right") - 1

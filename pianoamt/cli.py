@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import pianoamt.sheet_command  # noqa: F401, registers its command
 from pianoamt.terminal import (
     Device,
     DeviceOption,

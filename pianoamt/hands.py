@@ -38,7 +38,7 @@ def split_hands(
 PROFILE = np.array(
     [0.142, 0.023, 0.116, 0.026, 0.143, 0.093, 0.037, 0.134, 0.037, 0.124, 0.027, 0.099]
 )  # shares of the twelve pitch classes, from the tonic of the major key
-KEY_CHANGE = 14.0  # cost of a new key signature
+KEY_CHANGE = 30.0  # cost of a new key signature
 
 
 def find_keys(
@@ -46,7 +46,7 @@ def find_keys(
     bars: int,  # how many there are
     log_key: npt.NDArray[np.float64],  # what the network says, shape (groups, 15)
     chroma: npt.NDArray[np.float64],  # notes of each pitch class, shape (groups, 12)
-    network: float = 0.35,  # weight of the network, of one group
+    network: float = 0.1,  # weight of the network, of one group
 ) -> npt.NDArray[np.int64]:  # fifths, -7 (flats)..7 (sharps), shape (bars,)
     "The key signature of each bar."
     tonic = 7 * np.arange(-7, 8)
@@ -65,7 +65,7 @@ def spell_notes(
     pitch: npt.NDArray[np.int64],  # of each note
     fifths: npt.NDArray[np.int64],  # key signature at each note
     log_spelling: npt.NDArray[np.float64],  # shape (groups, 12, 3)
-    pull: float = 0.35,  # towards the signature, a fifth
+    pull: float = 0.1,  # towards the signature, a fifth
 ) -> npt.NDArray[np.int64]:  # place on the line of fifths, C is 0
     "Name each note."
     choice = (7 * (pitch % 12) + 6) % 12 - 18

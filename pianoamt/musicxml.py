@@ -474,20 +474,12 @@ def write_voice(
         tuplet = tuple(
             kind for kind, on in (("start", first), ("stop", last)) if on and symbol.triplet
         )
-        for row in symbol.notes or (None,):
-            note = None if row is None else notes[row]
-            printed = None if row is None or symbol.ties[0] else accidentals.get(row)
-            chord = bool(symbol.notes) and row != symbol.notes[0]
-            add_note(
-                parent,
-                symbol,
-                note,
-                number,
-                part.staff + 1,
-                printed,
-                chord,
-                () if chord else tuplet,
-            )
+        if not symbol.notes:
+            add_note(parent, symbol, None, number, part.staff + 1, None, False, tuplet)
+        for row in symbol.notes:
+            printed = None if symbol.ties[0] else accidentals.get(row)
+            chord, own = row != symbol.notes[0], () if row != symbol.notes[0] else tuplet
+            add_note(parent, symbol, notes[row], number, part.staff + 1, printed, chord, own)
 
 # %% ../nbs/26_musicxml.ipynb #c053
 def write_attributes(

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from pretty_midi import PrettyMIDI
 
+    from pianoamt.sheet import Sheet
+
 # %% ../nbs/08f_result.ipynb #c033
 @dataclass(frozen=True, repr=False, eq=False)
 class Transcription:
@@ -89,6 +91,16 @@ class Transcription:
     def to_pretty_midi(self) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
         """Convert notes and pedal for pretty_midi."""
         return to_pretty_midi(self.notes, self.pedal)
+
+    def sheet(
+        self,
+        **wishes: Any,  # meter, tempo, key …: fields of `SheetOptions`
+    ) -> "Sheet":  # shows itself engraved; `save` writes MusicXML, PDF, SVG and PNG
+        """Write what was played as sheet music."""
+        from pianoamt.sheet import make_sheet
+
+        title = self.source.stem if self.source else ""
+        return make_sheet(self.notes, self.pedal, title, **wishes)
 
     def _repr_html_(self) -> str:
         """Show the roll, the recording if it was a file, and the transcription to listen to."""

@@ -19,6 +19,7 @@ from pianoamt.hands import find_keys, spell_notes, split_hands
 from pianoamt.notes import make_pedal
 from pianoamt.pulse import BAR_PLACES, BEAT_UNITS, find_pulse
 from pianoamt.pulse_train import NONE, PulseNet, PulseRecipe, read_pack, save_pulse, train_pulse
+from pianoamt.result import to_pretty_midi
 from pianoamt.sheet import SheetOptions, find_timing, make_score
 from pianoamt.voices import make_voices
 
@@ -61,6 +62,29 @@ def score_beats(piece, pulse):
         "AMLt": continuity[3],
         "downbeat_F": mir_eval.beat.f_measure(true_down, down) if len(true_down) else np.nan,
     }
+
+
+def peer_beats(piece):
+    """Beats by pretty_midi, and by partitura where it is installed."""
+    notes, found = piece.notes, {}
+    midi = to_pretty_midi(notes, make_pedal())
+    found["pretty_midi"] = midi.get_beats()
+    try:
+        from partitura.musicanalysis import estimate_time
+    except ImportError:
+        partitura = None
+    else:
+        fields = [("onset_sec", "f4"), ("duration_sec", "f4"), ("pitch", "i4"), ("velocity", "i4")]
+        partitura = np.zeros(len(notes), dtype=fields)
+        partitura["onset_sec"], partitura["pitch"] = notes["onset"], notes["pitch"]
+        partitura["duration_sec"] = notes["offset"] - notes["onset"]
+        partitura["velocity"] = notes["velocity"]
+        found["partitura"] = estimate_time(partitura)["beats"]
+    scores = {}
+    for name, beats in found.items():
+        scores[f"{name}_F"] = mir_eval.beat.f_measure(piece.beats, np.sort(beats))
+        scores[f"{name}_CMLt"] = mir_eval.beat.continuity(piece.beats, np.sort(beats))[1]
+    return scores
 
 
 def score_notes(piece, pulse, lengths):
@@ -133,7 +157,7 @@ def score_page(score):
     }
 
 
-def measure(data: Path, use: str, per_title: int) -> list[dict]:
+def measure(data: Path, use: str, per_title: int, peers: bool) -> list[dict]:
     """Measure a split; at most a few performances of each title."""
     with np.load(data / "score_pack.npz") as pack:
         arrays = {
@@ -171,6 +195,8 @@ def measure(data: Path, use: str, per_title: int) -> list[dict]:
         per_beat = np.cumsum(arrays["beat_q_delta"][beat].astype(int))[kept]
         result |= score_notes(piece, pulse, (start, wanted, per_beat))
         score = make_score(piece.notes, pulse, timing, SheetOptions())
+        if peers:
+            result |= peer_beats(piece)
         result |= score_page(score) | {"seconds": time.time() - started}
         rows.append({"title": piece.title, **{k: round(float(v), 4) for k, v in result.items()}})
         print(rows[-1], flush=True)
@@ -187,12 +213,13 @@ def main() -> None:
     parser.add_argument("target", help="a path without suffix to train, a split to measure")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--per-title", type=int, default=1)
+    parser.add_argument("--peers", action="store_true", help="beats by other programs, too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.what == "train":
         train(args.data, Path(args.target), args.steps)
         return
-    rows = measure(args.data, args.target, args.per_title)
+    rows = measure(args.data, args.target, args.per_title, args.peers)
     means = {
         k: round(float(np.nanmean([row[k] for row in rows])), 4) for k in rows[0] if k != "title"
     }
