@@ -133,8 +133,9 @@ class LoadedNetwork:
 
         if find_weights(self._weights).suffix.lower() == ".onnx":
             raise PianoamtError("streaming needs PyTorch, and weights that end in .safetensors")
-        is_torch = isinstance(self.engine, TorchEngine)
-        return self.engine if is_torch else TorchEngine(self._weights, "cpu")
+        if isinstance(self.engine, TorchEngine):
+            return self.engine
+        return TorchEngine(self._weights, "cpu")
 
 # %% ../nbs/09_transcribe.ipynb #tr1
 class Transcriber(LoadedNetwork):
