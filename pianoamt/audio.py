@@ -282,10 +282,13 @@ def _write_pcm(
     kind: str,  # FLAC or WAV
     blocks: Iterable[npt.NDArray[np.floating]],  # mono samples, clipped beyond [-1, 1]
     sample_rate: int,  # Hz
+    tags: dict[str, str],  # title, artist, ...
 ) -> None:
     "Write 16-bit samples and see that they arrived; raises `AudioError` or OSError."
     samples, name = 0, os.fsencode(path) if os.name == "posix" else path
     with sf.SoundFile(name, "w", sample_rate, 1, "PCM_16", format=kind) as file:
+        for tag, text in tags.items():
+            setattr(file, tag, text)
         for block in blocks:
             if block.ndim != 1 or not np.isfinite(block).all():
                 raise AudioError("only finite samples of one channel can be written")
@@ -300,6 +303,7 @@ def write_blocks(
     path: str | os.PathLike[str],  # the file to write, .flac or .wav
     blocks: Iterable[npt.NDArray[np.floating]],  # mono, shape (samples,), clipped beyond [-1, 1]
     sample_rate: int = SAMPLE_RATE,  # Hz
+    tags: dict[str, str] | None = None,  # title, artist, album, date, copyright, comment
 ) -> None:
     "Write a stream of mono sound, completely or not at all; OSError where the disk is full."
     kind = Path(path).suffix.lower()
@@ -307,7 +311,7 @@ def write_blocks(
         raise AudioError(f"{show_path(path)}: sound is written as .flac or .wav")
     with atomic_path(path) as temporary:
         try:
-            _write_pcm(temporary, kind[1:].upper(), blocks, sample_rate)
+            _write_pcm(temporary, kind[1:].upper(), blocks, sample_rate, tags or {})
         except sf.SoundFileError as error:
             _ask_disk(temporary)
             raise AudioError(f"{show_path(path)}: cannot be written ({error})") from None
