@@ -103,8 +103,8 @@ def rename(
     dry_run: DryRunOption = False,  # change nothing
 ) -> int:  # exit code
     "Rename all MIDI files to end in .mid. Never replaces a file."
-    from pianoamt.corpus import rename as rename_files
     from pianoamt.files import show_path
+    from pianoamt.prepare import rename as rename_files
 
     result = rename_files(dataset, dry_run)
     for old, new in result.renamed if dry_run else ():
@@ -133,7 +133,7 @@ def resample(
     quiet: QuietOption = False,  # no progress bar
 ) -> int:  # exit code
     "Convert all recordings to 16 kHz mono, in place. May be stopped and run again."
-    from pianoamt.corpus import resample as resample_files
+    from pianoamt.prepare import resample as resample_files
 
     with progress_bar("resampling", quiet) as report:
         result = resample_files(dataset, to, jobs, dry_run, report)

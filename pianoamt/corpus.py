@@ -106,7 +106,7 @@ class Piece:
         return Performance(read_tsv(self.midi), make_pedal())
 
 # %% ../nbs/11_corpus.ipynb #c082
-PACK_ARRAYS = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index")
+PACK_ARRAYS: tuple[str, ...] = ("on_delta_ms", "dur_ms", "pitch", "vel", "note_index")
 PACK_ARRAYS += ("cc64_delta_ms", "cc64", "cc64_index")
 
 
@@ -212,8 +212,9 @@ def save_midi_pack(
 ) -> None:
     "Write a pack."
     names = {"path": np.array(pack.path), "split": np.array(pack.split)}
+    content: dict[str, Any] = {**pack.arrays, **names}
     with atomic_path(path) as temp, open(temp, "wb") as file:
-        np.savez_compressed(file, **pack.arrays, **names)
+        np.savez_compressed(file, **content)
     _open_pack.cache_clear()
 
 # %% ../nbs/11_corpus.ipynb #c088
@@ -260,7 +261,7 @@ def split_by_hash(
     return "test" if number < test else "validation" if number < test + validation else "train"
 
 # %% ../nbs/11_corpus.ipynb #c095
-_MAESTRO = ("canonical_composer", "canonical_title", "split")
+_MAESTRO: tuple[str, ...] = ("canonical_composer", "canonical_title", "split")
 _MAESTRO += ("midi_filename", "audio_filename", "duration")
 _MAESTRO_LISTS = ("maestro-v*.csv", "maestro-v*.json", "*/maestro-v*.csv", "*/maestro-v*.json")
 

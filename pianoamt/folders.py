@@ -29,9 +29,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from . import __version__
-from .corpus import DISK_FULL, count_cores, run_jobs, same_name
 from .engine import default_weights, pick_device
-from .files import PianoamtError, check_file, describe_error, remove_leftovers, show_path
+from pianoamt.files import (
+    PianoamtError,
+    check_file,
+    describe_error,
+    remove_leftovers,
+    same_name,
+    show_path,
+)
+from .jobs import DISK_FULL, count_cores, run_jobs
 from .onnx_engine import checksum, choose_model
 from .recordings import AUDIO_SUFFIXES
 from .result import OUTPUT_FORMATS

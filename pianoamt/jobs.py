@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -67,7 +67,7 @@ def run_jobs(
     work: Callable[[Any], Any],  # a function that can be pickled
     items: Iterable[Any],  # its arguments
     jobs: int,  # processes; 1 works without any
-) -> Iterator[tuple[Any, Any]]:  # each item with its result or error, as they come
+) -> Generator[tuple[Any, Any], None, None]:  # each item with its result or error, as they come
     "Work on all items in parallel; closing the iterator stops the work."
     waiting = list(items)
     jobs = min(jobs, len(waiting))
@@ -78,7 +78,9 @@ def run_jobs(
     pool = ProcessPool(jobs, initializer=_prepare_worker, context=spawn)
     again = []
     try:
-        tasks = {pool.schedule(_attempt, args=(work, item)): item for item in waiting}
+        tasks: dict[Any, Any] = {
+            pool.schedule(_attempt, args=(work, item)): item for item in waiting
+        }
         for future in as_completed(tasks):
             error = future.exception()
             if isinstance(

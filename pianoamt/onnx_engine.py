@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .corpus import count_cores
 from pianoamt.engine import (
     Engine,
     TorchEngine,
@@ -41,6 +40,7 @@ from pianoamt.engine import (
     stack_logits,
 )
 from .files import PianoamtError, atomic_path
+from .jobs import count_cores
 from .targets import HOP, KEYS, ROLL_NAMES
 
 if TYPE_CHECKING:

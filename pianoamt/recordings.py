@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -42,7 +42,9 @@ def open_media(
         with open(check_file(path, AudioError), "rb") as file:
             nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
             options = {"protocol_whitelist": "none"}
-            with av.open(nameless, container_options=options, metadata_errors="replace") as media:
+            with av.open(
+                nameless, "r", container_options=options, metadata_errors="replace"
+            ) as media:
                 yield media
     except (av.FFmpegError, OSError) as error:
         reason = f"not a sound file, or damaged ({error.strerror})"
@@ -68,7 +70,9 @@ def frame_to_array(
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what is too large becomes infinite
             return values.astype(np.float32, copy=False)
-    zero, full_scale = (128, 128) if values.dtype == np.uint8 else (0, -np.iinfo(values.dtype).min)
+    zero, full_scale = (
+        (128, 128) if values.dtype == np.uint8 else (0, -np.iinfo(values.dtype.name).min)
+    )
     return (values.astype(np.float32) - zero) / np.float32(full_scale)
 
 # %% ../nbs/01b_recordings.ipynb #r015
@@ -78,7 +82,7 @@ _SILENCE = 1e-5  # of full scale: -100 dB
 def _is_silent(path: str | os.PathLike[str], index: int) -> bool:
     "Decode a track until there is sound."
     with open_media(path) as media:
-        frames = media.decode(media.streams[index])
+        frames: Any = media.decode(media.streams[index])
         return all(np.abs(frame_to_array(frame)).max(initial=0) < _SILENCE for frame in frames)
 
 
@@ -138,7 +142,7 @@ def decode_packets(
                 findings.first_packet = findings.first_packet or (packet.pos, seconds)
                 findings.end = packet.pos + packet.size
             try:
-                frames = packet.decode()
+                frames: Any = packet.decode()
             except av.FFmpegError:
                 lost += seconds
                 continue
@@ -229,11 +233,12 @@ def stated_seconds(
         return _mp3_seconds(path, findings)
     if not track.duration:
         return media.duration / 1e6 if media.duration else None
-    guessed = track.time_base.denominator != track.rate or track.codec.name.startswith("amr")
+    base = float(track.time_base or 0)  # of a guess it is not a sample
+    guessed = abs(base * (track.rate or 0) - 1) > 1e-6 or track.codec.name.startswith("amr")
     if counts and guessed:
         return None
-    start = 0.0 if counts else float((track.start_time or 0) * track.time_base) - origin
-    return start + float(max(track.duration, track.frames) * track.time_base)
+    start = 0.0 if counts else (track.start_time or 0) * base - origin
+    return start + max(track.duration, track.frames) * base
 
 # %% ../nbs/01b_recordings.ipynb #r044
 _MOST_CHUNKS = 1_000  # of a sane file
@@ -355,10 +360,11 @@ def audio_info(
             raise AudioError(f"{show_path(path)}: {reason}")
         kind, tracks = track.codec.canonical_name.upper(), len(media.streams.audio)
         is_film = any(not v.disposition & Disposition.attached_pic for v in media.streams.video)
-        seconds = float((track.duration or 0) * track.time_base) or (media.duration or 0) / 1e6
+        base = float(track.time_base or 0)
+        seconds = (track.duration or 0) * base or (media.duration or 0) / 1e6
         if not seconds:
             ends = ((p.pts or 0) + (p.duration or 0) for p in media.demux(track))
-            seconds = float(max(ends, default=0) * track.time_base)
+            seconds = max(ends, default=0) * base
     if seconds <= 0 or channels < 1:
         raise AudioError(f"{show_path(path)}: holds no sound (zero samples)")
     return AudioInfo(seconds, rate, channels, kind, tracks, is_film)

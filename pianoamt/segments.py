@@ -25,10 +25,12 @@ from torch import Tensor
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import AUDIO_SUFFIXES, MidiPack, dataset_files, in_threads, load_midi_pack
+from .corpus import MidiPack, dataset_files, load_midi_pack
 from .files import PianoamtError, check_file, read_csv, show_path
+from .jobs import in_threads
 from .loss import HEAD_SHARES, VELOCITY_DB
 from .notes import PEDAL_DTYPE, read_midi, read_tsv
+from .recordings import AUDIO_SUFFIXES
 from pianoamt.render import (
     PianoPack,
     draw_voicing,

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor
 
 from .audio import read_blocks
-from pianoamt.corpus import (
-    Corpus,
-    Piece,
-    Report,
-    choose_jobs,
-    format_error,
-    run_with_progress,
+from .corpus import Corpus, Piece
+from pianoamt.files import (
+    PianoamtError,
+    atomic_path,
+    describe_error,
+    folder_lock,
+    read_json,
+    show_path,
 )
-from .files import PianoamtError, atomic_path, folder_lock, read_json, show_path
 from pianoamt.hcqt import (
     HCQT,
     HCQTConfig,
@@ -42,6 +42,7 @@ from pianoamt.hcqt import (
     stack_harmonics,
     torch_threads,
 )
+from .jobs import Report, choose_jobs, run_with_progress
 from .notes import Performance
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
@@ -416,7 +417,7 @@ def preprocess(
         write_manifest(store, config, entries.values())
         for task, outcome in run_with_progress(store_piece, tasks, weights, jobs, progress):
             if isinstance(outcome, Exception):
-                result.failures.append(format_error(outcome, Path(task.piece.id)))
+                result.failures.append(describe_error(outcome, Path(task.piece.id)))
             else:
                 result.stored.append(outcome)
                 entries[outcome.id] = outcome

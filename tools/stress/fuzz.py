@@ -154,13 +154,13 @@ def training_state():
 def make_store(folder: Path) -> None:
     """Write a feature store of one short piece."""
     from pianoamt.audio import write_audio
-    from pianoamt.corpus import Corpus
+    from pianoamt.corpus import open_corpus
     from pianoamt.notes import make_notes, write_midi
     from pianoamt.store import preprocess
 
     write_audio(folder / "in" / "a.wav", 0.1 * np.sin(np.arange(16_000) / 6))
     write_midi(folder / "in" / "a.mid", make_notes([0.1, 0.5], [0.4, 0.9], [60, 64]))
-    preprocess(Corpus.folder(folder / "in"), folder / "store", small_config().hcqt, jobs=1)
+    preprocess(open_corpus(folder / "in", "folder"), folder / "store", small_config().hcqt, jobs=1)
 
 
 # ---- how files are damaged ----

@@ -50,7 +50,7 @@ def make(folder: Path, pieces: int) -> None:
     from fuzz import small_config
 
     from pianoamt.audio import write_audio
-    from pianoamt.corpus import Corpus
+    from pianoamt.corpus import open_corpus
     from pianoamt.model import PianoNet, save_weights
     from pianoamt.notes import make_notes, write_midi
     from pianoamt.store import preprocess
@@ -60,7 +60,7 @@ def make(folder: Path, pieces: int) -> None:
         write_audio(folder / "in" / f"{number}.wav", audio, 44_100)
         write_midi(folder / "in" / f"{number}.mid", make_notes([0.1], [1.0], [60 + number]))
     save_weights(PianoNet(small_config()), folder / "w.safetensors")
-    preprocess(Corpus.folder(folder / "in"), folder / "store", small_config().hcqt, jobs=1)
+    preprocess(open_corpus(folder / "in", "folder"), folder / "store", small_config().hcqt, jobs=1)
     run = {"steps": 8, "batch_size": 1, "segment_frames": 32, "precision": "no", "log_every": 1}
     run |= {"save_seconds": 0, "model": asdict(small_config())}
     recipe = {"data": {"store": "store"}, "train": run}
