@@ -18,6 +18,9 @@ const SOFT_TO_LOUD = {
   dark: [[44, 74, 110], [46, 134, 171], [84, 190, 160], [200, 214, 90], [255, 236, 150]],
 };
 
+const KEY_NAMES = "C♭ G♭ D♭ A♭ E♭ B♭ F C G D A E B F♯ C♯".split(" ").map((major, i) =>
+  `${major} major, ${"A♭ E♭ B♭ F C G D A E B F♯ C♯ G♯ D♯ A♯".split(" ")[i]} minor`);
+
 const PAGE = `
 <label class="drop"><input type="file" accept="audio/*,video/*,.flac,.opus,.m4a,.mka,.aif,.aiff"><span></span>
   <small>Piano recordings in any sound or film format. They stay on this machine.</small></label>
@@ -32,6 +35,11 @@ const PAGE = `
     <label class="grow">Sensitivity <input type="range" name="sensitivity" min="-5" max="5" step="0.1"
       title="To the right: more notes, also soft ones. To the left: only those the network is sure of."><output></output></label>
   </div>
+  <div class="tabs" role="tablist">
+    <button role="tab" data-do="roll" aria-selected="true" aria-controls="pianoamt-roll">Piano roll</button>
+    <button role="tab" data-do="sheet" aria-selected="false" aria-controls="pianoamt-sheet">Sheet music</button>
+  </div>
+  <div id="pianoamt-roll" role="tabpanel">
   <canvas class="roll" tabindex="0" role="application" aria-describedby="pianoamt-keys"></canvas>
   <canvas class="overview" tabindex="0" role="slider" aria-label="Part of the recording in view" aria-valuemin="0"></canvas>
   <div class="bar" role="toolbar" aria-label="Notes and view">
@@ -44,6 +52,20 @@ const PAGE = `
     <button data-do="all">Show all</button>
     <span class="grow selection" role="status"></span>
     <span class="legend">soft <i></i> loud</span>
+  </div>
+  </div>
+  <div id="pianoamt-sheet" role="tabpanel" hidden>
+    <div class="bar">
+      <label>Meter <select name="meter"><option value="">as found</option>
+        ${["2/4", "3/4", "4/4", "3/8", "6/8", "9/8", "12/8"].map((name) => `<option>${name}</option>`)}</select></label>
+      <label>Level <select name="level"><option value="">as found</option>
+        <option value="half">half as many beats</option><option value="double">twice as many</option></select></label>
+      <label>Key <select name="key"><option value="">as found</option>
+        ${KEY_NAMES.map((name, i) => `<option value="${i - 7}">${name}</option>`)}</select></label>
+      Download <button data-do="musicxml" class="main">MusicXML</button><button data-do="pdf">PDF</button>
+    </div>
+    <p class="reading" role="status"></p>
+    <div class="pages" tabindex="0" aria-label="Sheet music"></div>
   </div>
   <div class="bar">
     Download <button data-do="midi" class="main">MIDI</button><button data-do="csv">CSV</button><button data-do="png">PNG</button>
@@ -143,7 +165,7 @@ class Player {
   setVoices(voices) {
     this.voices = voices;
     const energy = this.notes.reduce((sum, note) => sum + (note.velocity / 127) ** 4 * Math.min(note.damped - note.onset, 1), 0);
-    const match = this.loudness / (0.06 * Math.sqrt(energy / Math.max(this.length, 1)) + 1e-4);
+    const match = this.loudness / (0.11 * Math.sqrt(energy / Math.max(this.length, 1)) + 1e-4);
     for (const [i, { name, gain, pan }] of (this.outputs || []).entries()) {
       gain.gain.value = voices.startsWith("one") || voices === name ? (i ? clamp(match, 0.3, 8) : 1) : 0;
       pan.pan.value = voices.startsWith("one") ? 2 * i - 1 : 0;
@@ -342,14 +364,17 @@ class Roll {
   draw() {
     this.pending ||= requestAnimationFrame(() => {
       this.pending = 0;
-      if (!this.length || !this.canvas.clientWidth) return;
-      if (!this.paint) this.readPaint();
+      if (!this.length) return;
       if (this.player.playing) this.follow();
-      this.drawRoll(this.prepare(this.canvas));
-      this.drawStrip(this.prepare(this.strip));
+      if (this.canvas.clientWidth) this.drawAll();
       this.actions.drawn();
       if (this.player.playing) this.draw();
     });
+  }
+  drawAll() {
+    if (!this.paint) this.readPaint();
+    this.drawRoll(this.prepare(this.canvas));
+    this.drawStrip(this.prepare(this.strip));
   }
   prepare(canvas) {
     const scale = window.devicePixelRatio || 1;
@@ -596,6 +621,43 @@ class Roll {
   }
 }
 
+// The engraved pages, whose bars light up while the sound plays.
+class Sheet {
+  constructor(root, seek) {
+    Object.assign(this, { root, bars: [], measures: [], playing: null });
+    root.querySelector(".pages").addEventListener("click", ({ target }) => {
+      const bar = this.measures.indexOf(target.closest(".measure"));
+      if (bar >= 0) seek(this.bars[bar]);
+    });
+  }
+  get isOpen() {
+    return !this.root.querySelector("#pianoamt-sheet").hidden;
+  }
+  wishes() {
+    const chosen = ["meter", "level", "key"].map((name) => [name, this.root.querySelector(`[name=${name}]`).value]);
+    return Object.fromEntries(chosen.filter(([, value]) => value).map(([name, value]) => [name, name === "key" ? +value : value]));
+  }
+  show(message, pages) {
+    this.root.querySelector(".reading").textContent = message.text;
+    const drawings = pages.map((page) => new DOMParser().parseFromString(new TextDecoder().decode(page), "image/svg+xml").documentElement);
+    for (const drawing of drawings) drawing.setAttribute("viewBox", `0 0 ${parseInt(drawing.getAttribute("width"))} ${parseInt(drawing.getAttribute("height"))}`);
+    this.root.querySelector(".pages").replaceChildren(...drawings);
+    Object.assign(this, { bars: message.bars, measures: [...this.root.querySelectorAll(".pages .measure")], playing: null });
+  }
+  follow(time) {
+    const measure = this.measures[this.bars.findLastIndex((start) => start <= time + 0.02)];
+    if (!this.isOpen || measure === this.playing) return;
+    this.root.querySelector(".pages .now")?.remove();
+    this.playing = measure;
+    if (!measure) return;
+    const { x, y, width, height } = measure.getBBox();
+    const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ x, y, width, height, class: "now" })) mark.setAttribute(name, value);
+    measure.prepend(mark);
+    measure.scrollIntoView({ block: "nearest" });
+  }
+}
+
 function isDarkPage() {
   const { voila, jpThemeLight, vscodeThemeKind } = document.body.dataset;
   if (!voila && jpThemeLight) return jpThemeLight === "false";
@@ -665,7 +727,12 @@ function render({ model, el }) {
     midi: () => model.send({ kind: "file", format: "mid" }),
     csv: () => model.send({ kind: "file", format: "csv" }),
     png: () => roll.canvas.toBlob((image) => save(`${state().name.replace(/\.[^.]*$/, "")}.png`, "image/png", image)),
+    roll: () => openTab("roll"),
+    sheet: () => openTab("sheet"),
+    musicxml: () => model.send({ kind: "file", format: "musicxml", wishes: sheet.wishes() }),
+    pdf: () => model.send({ kind: "file", format: "pdf", wishes: sheet.wishes() }),
     drawn: () => {
+      sheet.follow(player.time);
       const note = roll.selected;
       find(".clock").textContent = `${clock(player.time, 1)} / ${clock(roll.length)}`;
       const line = note ? `${pitchName(note.pitch)}, ${clock(note.onset, 2)} to ${clock(note.offset, 2)}, velocity ${note.velocity}` : "";
@@ -675,6 +742,20 @@ function render({ model, el }) {
     },
   };
   const roll = new Roll(root, player, actions);
+  const sheet = new Sheet(root, actions.seek);
+  const engrave = () => {
+    if (!sheet.isOpen) return;
+    find(".reading").textContent = "Writing the score …";
+    model.send({ kind: "sheet", wishes: sheet.wishes() });
+  };
+  const openTab = (name) => {
+    for (const tab of ["roll", "sheet"]) {
+      find(`#pianoamt-${tab}`).hidden = tab !== name;
+      find(`[data-do=${tab}]`).setAttribute("aria-selected", tab === name);
+    }
+    engrave();
+    roll.draw();
+  };
 
   const showState = () => {
     const now = state();
@@ -706,6 +787,7 @@ function render({ model, el }) {
     const notes = readRows(model.get("notes"), 6).map(([onset, offset, damped, pitch, velocity, byHand]) => ({ onset, offset, damped, pitch, velocity, byHand: !!byHand }));
     player.notes = notes;
     roll.setNotes(notes, readRows(model.get("pedal"), 2));
+    engrave();
   };
 
   // A slider that moves sends its newest value when the answer to the one before is there.
@@ -733,12 +815,15 @@ function render({ model, el }) {
   });
   root.addEventListener("change", ({ target }) => {
     if (target.name === "voices") player.setVoices(target.value);
+    if (["meter", "level", "key"].includes(target.name)) engrave();
     if (target.name === "durations") model.send({ kind: "durations", value: target.value });
     if (target.type === "file") uploader.begin(target.files[0]);
     if (target.type === "file") target.value = "";
   });
   root.addEventListener("click", ({ target }) => actions[target.closest("button")?.dataset.do]?.());
   root.addEventListener("keydown", (event) => {
+    const isTab = event.target.role === "tab" && ["ArrowLeft", "ArrowRight"].includes(event.key);
+    if (isTab) (event.target.nextElementSibling || event.target.previousElementSibling).focus();
     const isControl = event.target.matches("button, select, summary, [type=file]");
     if (event.key === " " && !isControl && roll.length) actions.play();
     else if ((event.ctrlKey || event.metaKey) && "zZyY".includes(event.key)) actions[event.shiftKey || "yY".includes(event.key) ? "redo" : "undo"]();
@@ -756,6 +841,8 @@ function render({ model, el }) {
   model.on("msg:custom", (message, buffers) => {
     if (message.kind === "done") answered(message);
     if (message.kind === "sound") player.receive(message.index, buffers[0]);
+    if (message.kind === "sheet") sheet.show(message, buffers);
+    if (message.kind === "sheet") roll.draw();
     if (message.kind === "file") save(message.name, message.type, buffers[0]);
   });
   model.on("change:error change:state", showMessage);
