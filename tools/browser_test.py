@@ -204,6 +204,20 @@ def listen_and_look(page):
     check("nothing was loaded from elsewhere", lambda: not page.run(STRANGE))
 
 
+def read_score(page):
+    """Open the sheet music, play a bar and save the score."""
+    page.press("sheet")
+    measures = lambda: page.driver.find_elements(By.CSS_SELECTOR, ".pianoamt .measure")  # noqa: E731
+    check("the score is engraved", lambda: page.wait(measures))
+    measures()[1].click()
+    check(
+        "a click on a bar marks it",
+        lambda: page.wait(lambda: measures()[1].find_elements(By.CSS_SELECTOR, ".now")),
+    )
+    check("MusicXML is saved", lambda: b"score-partwise" in page.download("musicxml", ".musicxml"))
+    page.press("roll")
+
+
 def ask(port, path, **headers):
     """The status and the body of the server's answer to a path, exactly as it is written."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
@@ -279,6 +293,7 @@ def main():
                 open_and_save(page, wanted, wanted.with_suffix(".csv"), large, recording)
                 decide(page, wanted, sure)
                 listen_and_look(page)
+                read_score(page)
                 attack(page, port, folder)
             finally:
                 page.driver.quit()

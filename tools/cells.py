@@ -56,7 +56,7 @@ def undemonstrated(path: Path) -> list[str]:
     ]
     sources = ["".join(cell["source"]) for cell in cells]
     marked = [bool(directives(source) & EXPORTS) and not only_imports(source) for source in sources]
-    pairs = zip(cells, marked, [*marked[1:], True], strict=True)
+    pairs = zip(cells, marked, [*marked, True][1:], strict=True)
     return [
         f"{path.name}: cell {cell['id']} is not shown at work"
         for cell, here, after in pairs

@@ -624,7 +624,7 @@ class Roll {
 // The engraved pages, whose bars light up while the sound plays.
 class Sheet {
   constructor(root, seek) {
-    Object.assign(this, { root, bars: [], measures: [], playing: null });
+    Object.assign(this, { root, bars: [], measures: [], areas: [] });
     root.querySelector(".pages").addEventListener("click", ({ target }) => {
       const bar = this.measures.indexOf(target.closest(".measure"));
       if (bar >= 0) seek(this.bars[bar]);
@@ -642,19 +642,22 @@ class Sheet {
     const drawings = pages.map((page) => new DOMParser().parseFromString(new TextDecoder().decode(page), "image/svg+xml").documentElement);
     for (const drawing of drawings) drawing.setAttribute("viewBox", `0 0 ${parseInt(drawing.getAttribute("width"))} ${parseInt(drawing.getAttribute("height"))}`);
     this.root.querySelector(".pages").replaceChildren(...drawings);
-    Object.assign(this, { bars: message.bars, measures: [...this.root.querySelectorAll(".pages .measure")], playing: null });
+    this.bars = message.bars;
+    this.measures = [...this.root.querySelectorAll(".pages .measure")];
+    this.areas = this.measures.map((measure) => {
+      const { x, y, width, height } = measure.getBBox();
+      const area = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      for (const [name, value] of Object.entries({ x, y, width, height, class: "area" })) area.setAttribute(name, value);
+      measure.prepend(area);
+      return area;
+    });
   }
   follow(time) {
-    const measure = this.measures[this.bars.findLastIndex((start) => start <= time + 0.02)];
-    if (!this.isOpen || measure === this.playing) return;
-    this.root.querySelector(".pages .now")?.remove();
-    this.playing = measure;
-    if (!measure) return;
-    const { x, y, width, height } = measure.getBBox();
-    const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ x, y, width, height, class: "now" })) mark.setAttribute(name, value);
-    measure.prepend(mark);
-    measure.scrollIntoView({ block: "nearest" });
+    const area = this.areas[this.bars.findLastIndex((start) => start <= time + 0.02)];
+    if (!this.isOpen || area?.classList.contains("now")) return;
+    this.root.querySelector(".pages .now")?.classList.remove("now");
+    area?.classList.add("now");
+    area?.scrollIntoView({ block: "nearest" });
   }
 }
 
@@ -696,6 +699,7 @@ function render({ model, el }) {
     const line = name ? `${name}: ${notes} notes${edits ? `, corrections: ${edits}` : ""}` : "";
     find(".message").textContent = model.get("error") || line;
     find(".message").classList.toggle("error", !!model.get("error"));
+    if (model.get("error")) find(".reading").textContent = "";
   };
   const uploader = new Uploader(model, showBusy);
   const player = new Player(
