@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import read_blocks
-from .corpus import open_corpus
+from .corpus import Corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, find_weights
 from .files import PianoamtError, atomic_path, show_path
@@ -40,7 +40,7 @@ def pair_recordings(
     | Path,  # recordings with a .mid or .tsv file of the same stem beside them, subfolders included
 ) -> dict[str, tuple[Path, Path]]:  # name → recording, reference
     "Find the pieces that have both; raises `PianoamtError` where there is none."
-    rows = open_corpus(folder, "folder").pieces
+    rows = Corpus.folder(folder).pieces
     pairs = {piece.id: (piece.audio, piece.midi) for piece in rows if piece.audio and piece.midi}
     if not pairs:
         raise PianoamtError(
