@@ -19,18 +19,12 @@ from .targets import SAMPLE_RATE
 # %% ../nbs/08e_sonify.ipynb #c005
 def partials(
     pitch: int,  # MIDI pitch, 21..108
-) -> tuple[
-    npt.NDArray[np.int64], npt.NDArray[np.float64]
-]:  # number of each partial, from 1; frequency, Hz
-    "The partials of a piano string that fit below the Nyquist frequency (Rigaud et al. 2013)."
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:  # numbers from 1; frequencies, Hz
+    "Compute the partials of a piano string below the Nyquist frequency (Rigaud et al. 2013)."
     stiffness = np.exp(0.0926 * pitch - 13.64) + np.exp(-0.0847 * pitch - 5.82)
     numbers = np.arange(1, 50)
-    frequencies = (
-        440
-        * 2 ** ((pitch - 69) / 12)
-        * numbers
-        * np.sqrt((1 + stiffness * numbers**2) / (1 + stiffness))
-    )
+    sharpness = np.sqrt((1 + stiffness * numbers**2) / (1 + stiffness))
+    frequencies = 440 * 2 ** ((pitch - 69) / 12) * numbers * sharpness
     fit = frequencies < 0.46 * SAMPLE_RATE
     return numbers[fit], frequencies[fit]
 
@@ -38,29 +32,24 @@ def partials(
 def decay_seconds(
     pitch: int,  # MIDI pitch, 21..108
 ) -> float:  # s
-    "How long the late sound of a key's fundamental takes to fall to 1/e."
+    "Compute the time in which the second stage of a key's fundamental falls to 1/e."
     return float(np.clip(2 * 2 ** ((60 - pitch) / 16), 0.2, 3))
 
 # %% ../nbs/08e_sonify.ipynb #k03
 STRIKE = 0.12  # where the hammer hits, as a share of the string
-FELT = (
-    500.0,
-    2500.0,
-)  # Hz above the fundamental at which a partial is down to 1/e: soft stroke, hard stroke
+FELT = (500.0, 2500.0)  # soft and hard: Hz above the fundamental at which partials fall to 1/e
 
 
 def stages(
     pitch: int,  # MIDI pitch, 21..108
 ) -> tuple[
     npt.NDArray[np.complex128], npt.NDArray[np.float64]
-]:  # rates, 1/s; levels of the soft and the hard stroke
-    "Every partial twice, early and late: decay as the real part of its rate, frequency as the imaginary."
+]:  # rates, 1/s; levels, soft and hard
+    "Describe every partial twice, early and late; a rate is minus the decay plus i times 2 pi Hz."
     numbers, frequencies = partials(pitch)
     decays = (1 + 0.2 * (numbers - 1)) / decay_seconds(pitch)
-    early, late = (
-        -4 * decays + 2j * np.pi * frequencies,
-        -decays + 2j * np.pi * frequencies * 1.0003,
-    )
+    early = -4 * decays + 2j * np.pi * frequencies
+    late = -decays + 2j * np.pi * frequencies * 1.0003
     struck = np.abs(np.sin(np.pi * STRIKE * numbers)) / numbers**1.2
     levels = np.stack([struck * np.exp((frequencies[0] - frequencies) / felt) for felt in FELT])
     return np.concatenate([early, late]), np.concatenate([0.75 * levels, 0.25 * levels], axis=1)
@@ -71,8 +60,8 @@ _FINE = 512  # samples in a coarse step
 
 def ring(
     pitch: int,  # MIDI pitch, 21..108
-    samples: int,  # how many
-) -> npt.NDArray[np.float64]:  # soft and hard stroke, shape (2, samples)
+    samples: int,  # length of the sound
+) -> npt.NDArray[np.float64]:  # soft and hard, shape (2, samples)
     "Sum the partials of a key that is never damped."
     rates, levels = stages(pitch)
     rates = rates / SAMPLE_RATE
@@ -86,10 +75,8 @@ LONGEST = 6.0  # s; what rings longer is too soft to be missed
 
 def make_stroke(
     pitch: int,  # MIDI pitch, 21..108
-) -> npt.NDArray[
-    np.float32
-]:  # soft and hard, at 16 kHz, root mean square 1 over the first 0.1 s, shape (2, samples)
-    "The sound of one key that is never damped."
+) -> npt.NDArray[np.float32]:  # soft and hard at 16 kHz, RMS 1 over the first 0.1 s, (2, samples)
+    "Make the sound of one key that is never damped."
     sound = ring(pitch, int(min(LONGEST, 6 * decay_seconds(pitch)) * SAMPLE_RATE))
     attack, fade = int(0.002 * SAMPLE_RATE), int(0.4 * sound.shape[1])
     sound[:, :attack] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(attack) / attack)
@@ -98,7 +85,7 @@ def make_stroke(
     return (sound / level).astype(np.float32)
 
 # %% ../nbs/08e_sonify.ipynb #c019
-LEVEL = 0.25  # root mean square of a stroke at velocity 127
+LEVEL = 0.25  # root mean square of a note at velocity 127
 HIGHEST_DAMPER = 88  # keys above this MIDI pitch ring on
 
 
@@ -108,69 +95,57 @@ def note_sound(
     velocity: int,  # MIDI velocity, 1..127
     seconds: float,  # until the damper falls, at least 0
 ) -> npt.NDArray[np.float32]:  # shape (samples,)
-    "One note at its level."
-    samples, strength = stroke.shape[1], velocity / 127
-    held, release = (
-        round(seconds * SAMPLE_RATE),
-        round((0.03 + 0.0006 * (108 - pitch)) * SAMPLE_RATE),
-    )
+    "Make one note at its level."
+    strength, held = velocity / 127, round(seconds * SAMPLE_RATE)
+    release = round((0.03 + 0.0006 * (108 - pitch)) * SAMPLE_RATE)
     if pitch <= HIGHEST_DAMPER:
-        samples = min(samples, held + 7 * release)
-    sound = stroke[0, :samples] + np.float32(strength) * (stroke[1, :samples] - stroke[0, :samples])
+        stroke = stroke[:, : held + 7 * release]
+    sound = stroke[0] + np.float32(strength) * (stroke[1] - stroke[0])
     sound *= np.float32(LEVEL * strength**2)
-    if held < samples and pitch <= HIGHEST_DAMPER:
-        sound[held:] *= np.exp(-np.arange(samples - held) / release).astype(np.float32)
+    if pitch <= HIGHEST_DAMPER:
+        damped = sound[held:]
+        damped *= np.exp(-np.arange(len(damped)) / release).astype(np.float32)
     return sound
 
 # %% ../nbs/08e_sonify.ipynb #c022
 def mix(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, key-down or pedal-extended
-    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`; empty where durations are pedal-extended
-    strokes: dict[
-        int, npt.NDArray[np.float32]
-    ],  # from `make_stroke` by pitch; those missing are added
+    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`; empty for pedal-extended durations
+    strokes: dict[int, npt.NDArray[np.float32]],  # by pitch, from `make_stroke`; filled as needed
     seconds: float = 0.0,  # the sound is at least this long
     block_seconds: float = 10.0,  # length of a block; the last one is shorter
-) -> Iterator[npt.NDArray[np.float32]]:  # mono at 16 kHz, levels as they come
+) -> Iterator[npt.NDArray[np.float32]]:  # mono at 16 kHz, any level
     "Play all notes, each at its sample."
-    sounding, block, position, at = (
-        extend_by_pedal(notes, pedal),
-        max(1, round(block_seconds * SAMPLE_RATE)),
-        0,
-        0,
-    )
-    starts = np.maximum(np.rint(sounding["onset"] * SAMPLE_RATE), 0).astype(np.int64)
-    buffer, end = (
-        np.zeros(block + int(LONGEST * SAMPLE_RATE) + 1, np.float32),
-        round(seconds * SAMPLE_RATE),
-    )
+    sounding = extend_by_pedal(notes, pedal)
+    starts = np.maximum(np.rint(sounding["onset"] * SAMPLE_RATE), 0).astype(np.int64).tolist()
+    block, end = max(1, round(block_seconds * SAMPLE_RATE)), round(seconds * SAMPLE_RATE)
+    buffer = np.zeros(block + int(LONGEST * SAMPLE_RATE) + 1, np.float32)
+    position = at = 0
     while position < end or at < len(starts):
-        for start, note in zip(starts[at:], sounding[at:], strict=True):
-            if start >= position + block:
-                break
-            pitch = int(note["pitch"])
+        while at < len(starts) and starts[at] < position + block:
+            onset, offset, pitch, velocity, _ = sounding[at].tolist()
             if pitch not in strokes:
                 strokes[pitch] = make_stroke(pitch)
-            sound = note_sound(
-                strokes[pitch], pitch, int(note["velocity"]), float(note["offset"] - note["onset"])
-            )
-            buffer[start - position : start - position + len(sound)] += sound
-            at, end = at + 1, max(end, int(start) + len(sound))
+            sound = note_sound(strokes[pitch], pitch, velocity, offset - onset)
+            begin = starts[at] - position
+            buffer[begin : begin + len(sound)] += sound
+            end = max(end, starts[at] + len(sound))
+            at += 1
         yield buffer[: min(block, end - position) if at == len(starts) else block].copy()
         position += block
-        buffer = np.concatenate([buffer[block:], np.zeros(block, np.float32)])
+        buffer = np.append(buffer[block:], np.zeros(block, np.float32))
 
 # %% ../nbs/08e_sonify.ipynb #c026
-PEAK = 0.95  # the loudest sample there may be
+PEAK = 0.95  # the loudest sample allowed
 
 
 def sonify(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`, key-down or pedal-extended
-    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`; empty where durations are pedal-extended
-    seconds: float = 0.0,  # the sound is at least this long; it lasts until the last note is silent
+    pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`; empty for pedal-extended durations
+    seconds: float = 0.0,  # shortest length of the sound; it lasts until the last note is silent
     block_seconds: float = 10.0,  # length of a block; the last one is shorter
 ) -> Iterator[npt.NDArray[np.float32]]:  # mono at 16 kHz, in [-0.95, 0.95]
-    "Play notes on a piano of sines, in memory that does not grow with their length."
+    "Play notes on a piano of sines, in memory that does not grow with their number."
     strokes: dict[int, npt.NDArray[np.float32]] = {}
     first = mix(notes, pedal, strokes, seconds, block_seconds)
     loudest = max((float(np.abs(block).max()) for block in first), default=0.0)
