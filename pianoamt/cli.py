@@ -393,7 +393,7 @@ def search(
 ) -> int:  # exit code: 2 if no trial was complete
     "Search learning rate and LSTM size in short runs. STUDY/best.json is for `train`."
     from pianoamt.files import PianoamtError, show_path
-    from pianoamt.search import SearchSpace, best_trial, search_recipe
+    from pianoamt.study import SearchSpace, best_trial, search_recipe
 
     asked = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}

@@ -27,7 +27,7 @@ from .engine import Engine, TorchEngine, find_weights
 from .files import PianoamtError, atomic_path, show_path
 from .notes import check_durations
 from .score import f_measure, match_notes, match_velocities, read_reference
-from .search import best_trial, import_optuna, open_study, run_study, try_first
+from .study import best_trial, import_optuna, open_study, run_study, try_first
 from .targets import Rolls, array_to_rolls, rolls_to_array
 from .tuning import at_recording_time, retune, tuning_to_speed
 

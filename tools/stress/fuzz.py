@@ -124,7 +124,7 @@ def healthy(kind: str) -> bytes:
             make_store(Path(folder))
             path = Path(folder) / "store" / "manifest.json"
         elif kind == "db":
-            from pianoamt.search import open_study
+            from pianoamt.study import open_study
 
             open_study(Path(folder), {"kind": "fuzz"})._storage.remove_session()
             path = Path(folder) / "study.db"
@@ -436,7 +436,7 @@ def read_checkpoint(path: Path) -> None:
 
 def read_study(path: Path) -> None:
     """Resume a search."""
-    from pianoamt.search import count_finished, open_study
+    from pianoamt.study import count_finished, open_study
 
     move(path, path.with_name("study.db"))
     count_finished(open_study(path.parent, {"kind": "fuzz"}))

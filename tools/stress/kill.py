@@ -247,10 +247,10 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the counts here, too")
     args = parser.parse_args()
     import pianoamt.folders
-    import pianoamt.search
+    import pianoamt.study
     import pianoamt.validate
 
-    pianoamt.search.import_optuna()
+    pianoamt.study.import_optuna()
     counts: dict[str, dict[str, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
