@@ -324,7 +324,7 @@ def read_midi_events(
     data: bytes,  # a whole MIDI file
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:  # events; times, s; end, s
     "Events (track, status, data, data) of all tracks by time; IndexError if the file breaks off."
-    begin = data.find(b"MThd", 0, 2**16)
+    begin = data.find(b"MThd")
     if begin < 0 or len(data) < begin + 14:
         raise PianoamtError("not a MIDI file")
     _, tracks, division = struct.unpack(">HHH", data[begin + 8 : begin + 14])
