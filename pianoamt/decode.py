@@ -90,7 +90,7 @@ class DecoderConfig:
     min_duration: float = 0.02  # s, 0.001..1; shorter only if the key is struck again
     velocity_slope: float = 0.0  # dB per octave added to levels above middle C, -3..3
     velocity_curvature: float = 0.0  # dB per octave squared added towards both ends, -1..1
-    velocity_smoothing: float = 0.0  # share by which levels are drawn to those around, 0..0.9
+    velocity_smoothing: float = 0.0  # share by which levels move to those around, 0..0.9
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -516,7 +516,7 @@ class PedalDecoder:
         self._frames, self._value, self._crossing, self._is_down = 0, 0.0, 0.0, False
         return make_pedal(last, [0] * len(last))
 
-
+# %% ../nbs/08_decode.ipynb #f47
 def decode_pedal(
     rolls: Rolls,  # probabilities of a whole recording
     config: DecoderConfig | None = None,  # thresholds; the defaults if not given

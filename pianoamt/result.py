@@ -63,7 +63,7 @@ class Transcription:
         path: str | bytes | os.PathLike[str],  # its suffix is one of `OUTPUT_FORMATS`
         tempo: float = 120.0,  # beats a minute that a MIDI file states, 4..1000
     ) -> Path:  # the file written
-        """Write the form that the suffix names, completely or not at all; missing folders are made."""
+        """Write the form that the suffix names, completely or not at all; make missing folders."""
         path = Path(os.fsdecode(path))
         if path.suffix.lower() not in OUTPUT_FORMATS:
             wrong = path.suffix or "a file without suffix"

@@ -287,7 +287,7 @@ class FolderScores:
     def column(
         self,
         name: str,  # of a score
-    ) -> npt.NDArray[np.float64]:  # one value per piece, NaN where there is none
+    ) -> npt.NDArray[np.float64]:  # one value per piece, or NaN
         """Collect a score over the pieces."""
         return np.array([piece[name] for piece in self.pieces.values()])
 
