@@ -204,8 +204,9 @@ def read_manifest(
         raise StoreError(f"{show_path(folder)}: {missing}")
     content = read_json(path, "not a store's manifest", StoreError)
     try:
-        values = {n: tuple(v) if isinstance(v, list) else v for n, v in content["hcqt"].items()}
-        config = HCQTConfig(**values)
+        values: dict[str, Any] = dict(content["hcqt"])
+        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        config = HCQTConfig(**(values | lists))
         pieces = {entry["id"]: parse_piece(entry) for entry in content.pop("pieces")}
         same = content == store_parameters(config)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -268,8 +269,8 @@ def store_piece(
         blocks, tuning = retune(read_blocks(piece.audio))
         rows = np.concatenate(list(stream_bins(blocks, build_transform(task.config))))
     slower = 1 / tuning_to_speed(tuning)
-    tables = (performance.notes, performance.pedal)
-    heard = Performance(*(at_recording_time(table, slower) for table in tables))
+    notes = at_recording_time(performance.notes, slower)
+    heard = Performance(notes, at_recording_time(performance.pedal, slower))
     arrays = {"bins": rows, "targets": make_targets(heard, len(rows))}
     size = sum(write_array(piece_path(task.folder, piece.id, n), a) for n, a in arrays.items())
     origin = str(piece.midi.resolve())
@@ -448,8 +449,8 @@ class FeatureStore:
         frames: int = 640,  # how many; what lies beyond the end is silence
     ) -> tuple[npt.NDArray[np.float16], Rolls]:  # rows, shape (frames, columns), and targets
         "A stretch of a piece."
-        arrays = load_piece(self.folder, self.pieces[piece], self.config)
-        bins, targets = (array[start : start + frames] for array in arrays)
+        bins, targets = load_piece(self.folder, self.pieces[piece], self.config)
+        bins, targets = bins[start : start + frames], targets[start : start + frames]
         beyond = ((0, frames - len(bins)), (0, 0))
         rows = np.pad(bins, beyond, constant_values=(self.config.floor_db + 60) / 20)
         dense = np.pad(targets, beyond).astype(np.float32) * np.float32(1 / LEVELS)

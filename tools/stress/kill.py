@@ -41,7 +41,7 @@ COMMANDS = {
 SMALL_DISK = {"transcribe": 100, "train": 3_000}  # bytes a file may have
 ROUNDS = ("kill", "kill", "full disk", "kill", "read-only", "kill", "two at once")
 KILLS = 5  # in a row
-GROWING = (".db", ".json", ".jsonl", ".safetensors", ".csv")  # may be between old and new
+GROWING = (".db", ".json", ".jsonl", ".safetensors", ".pt", ".csv")  # may be between old and new
 
 
 def make(folder: Path, pieces: int) -> None:
@@ -88,6 +88,13 @@ def fingerprint(path: Path) -> str:
                 tensor = file.get_tensor(name)
                 parts += [f"{name} {tensor.dtype} {tensor.shape}".encode(), tensor.tobytes()]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+    if path.suffix == ".pt":  # its records are named after the temporary file
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        leaves = tree_leaves(torch.load(path, weights_only=True))
+        numbers = [torch.as_tensor(leaf).numpy().tobytes() for leaf in leaves if leaf is not None]
+        return hashlib.sha256(b"".join(numbers)).hexdigest()
     if path.suffix == ".csv":
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
         assert len({len(row) for row in rows}) <= 1, f"half-written: {path.name}"
