@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'Player', 'resample_blocks', 'cut_blocks', 'channel_weights', 'mix_channels', 'choose_gain',
-           'AudioReader', 'AudioWarning', 'read_blocks', 'read_audio', 'check_samples', 'write_blocks', 'write_audio']
+           'AudioReader', 'AudioWarning', 'read_blocks', 'read_audio', 'write_blocks', 'write_audio']
 
 # %% ../nbs/02_audio.ipynb #c002
 import base64
@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ import soundfile as sf
 import soxr
 
 from .files import atomic_path, show_path
-from .recordings import AudioError, AudioInfo, Findings, audio_info, decode
+from .recordings import LARGEST_SAMPLE, AudioError, AudioInfo, Findings, audio_info, decode
 
 # %% ../nbs/02_audio.ipynb #c005
 SAMPLE_RATE = 16_000  # Hz, everywhere in this project
@@ -60,7 +61,7 @@ def resample_blocks(
         yield stream.resample_chunk(np.ascontiguousarray(piece))
     yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
-# %% ../nbs/02_audio.ipynb #c049
+
 def cut_blocks(
     pieces: Iterable[npt.NDArray[np.float32]],  # pieces of any length
     size: int,  # samples in a block, at least 1
@@ -80,6 +81,19 @@ def cut_blocks(
         yield np.concatenate(waiting)
 
 # %% ../nbs/02_audio.ipynb #c043
+def _check_window(
+    window: npt.NDArray[np.float32],  # shape (samples, channels)
+    path: Path,  # of the recording, for the message
+    begin: float,  # of the window, s
+    rate: int,  # Hz
+) -> None:
+    "Raise `AudioError` for NaN, infinite and huge values."
+    if not np.abs(window).max(initial=0) <= LARGEST_SAMPLE:  # NaN fails this, too
+        is_sound = np.abs(window) <= LARGEST_SAMPLE
+        where = f"{begin + int(is_sound.all(axis=1).argmin()) / rate:.2f} s"
+        raise AudioError(f"{show_path(path)}: values that are no sound (NaN, infinite) at {where}")
+
+
 def channel_weights(
     window: npt.NDArray[np.float32],  # shape (samples, channels)
 ) -> npt.NDArray[np.float32]:  # of each channel in the mix, shape (channels,)
@@ -91,22 +105,6 @@ def channel_weights(
     return np.full(count, 1 / count, np.float32)
 
 # %% ../nbs/02_audio.ipynb #c053
-_LARGEST_SAMPLE = 2.0**31  # full scale is 1; some programs write 32-bit integers as floats
-
-
-def _check_window(
-    window: npt.NDArray[np.float32],  # shape (samples, channels)
-    path: Path,  # of the recording, for the message
-    begin: float,  # of the window, s
-    rate: int,  # Hz
-) -> None:
-    "Raise `AudioError` for NaN, infinite and huge values."
-    if not np.abs(window).max(initial=0) <= _LARGEST_SAMPLE:  # NaN fails this, too
-        is_sound = np.abs(window) <= _LARGEST_SAMPLE
-        where = f"{begin + int(is_sound.all(axis=1).argmin()) / rate:.2f} s"
-        raise AudioError(f"{show_path(path)}: values that are no sound (NaN, infinite) at {where}")
-
-
 def mix_channels(
     pieces: Iterable[tuple[npt.NDArray[np.float32], int]],  # shape (samples, channels); rate, Hz
     path: Path,  # of the recording, for messages
@@ -143,7 +141,7 @@ def choose_gain(
     "Bring recordings that are far too soft or too loud to half of full scale."
     return 1.0 if _SOFTEST <= peak <= _LOUDEST or peak < _NOTHING else 0.5 / peak
 
-# %% ../nbs/02_audio.ipynb #c059
+
 _LISTEN_FIRST = 30  # s
 
 
@@ -158,7 +156,7 @@ def _mono_blocks(
     pieces = (piece for rate, run in runs for piece in resample_blocks(run, rate, sample_rate))
     return cut_blocks(pieces, _LISTEN_FIRST * sample_rate)
 
-
+# %% ../nbs/02_audio.ipynb #c059
 def _level_blocks(
     path: Path,  # a recording
     findings: Findings,  # whatever is odd is noted here
@@ -181,7 +179,7 @@ def _level_blocks(
     yield from (block * np.float32(gain) for block in itertools.chain([first], blocks))
 
 # %% ../nbs/02_audio.ipynb #c061
-class AudioReader:
+class AudioReader(Iterator[npt.NDArray[np.float32]]):
     """A recording as mono blocks; an iterator."""
 
     def __init__(
@@ -191,37 +189,29 @@ class AudioReader:
         sample_rate: int = SAMPLE_RATE,  # of the blocks, Hz
         whole: bool = False,  # raise `AudioError` at the end of a recording that is incomplete
     ) -> None:
-        self.path, self.whole = Path(path), whole
+        self.path, self.whole, self._heard = Path(path), whole, False
         self.info: AudioInfo = audio_info(path)
-        self._findings, self._heard = Findings(), False
+        self._findings = Findings()
+        self.warnings = self._findings.warnings  # a line each; complete after the last block
         is_float = self.info.format.startswith("PCM_F")
         blocks = _level_blocks(self.path, self._findings, sample_rate, is_float)
         self._blocks = cut_blocks(blocks, max(1, round(block_seconds * sample_rate)))
-
-    @property
-    def warnings(self) -> list[str]:
-        "What a listener should know, a line each; complete after the last block."
-        return self._findings.warnings
 
     @property
     def incomplete(self) -> str:
         "The warning that sound is missing, if it is; known after the last block."
         return self._findings.incomplete
 
-    def __iter__(self) -> "AudioReader":
-        return self
-
     def __next__(self) -> npt.NDArray[np.float32]:
         "The next block, full scale 1, shape (samples,); raises `AudioError`."
-        block = next(self._blocks, None)
-        if block is None and not self._heard:
-            raise AudioError(f"{show_path(self.path)}: holds no sound (too few samples)")
-        if block is None and self.whole and self.incomplete:
-            raise AudioError(f"{show_path(self.path)}: {self.incomplete}")
-        if block is None:
-            raise StopIteration
-        self._heard = True
-        return block
+        for block in self._blocks:
+            self._heard = True
+            return block
+        problem = self.incomplete if self.whole else ""
+        problem = problem if self._heard else "holds no sound (too few samples)"
+        if problem:
+            raise AudioError(f"{show_path(self.path)}: {problem}")
+        raise StopIteration
 
 # %% ../nbs/02_audio.ipynb #c064
 class AudioWarning(UserWarning):
@@ -249,44 +239,20 @@ def read_audio(
         warnings.warn(f"{show_path(path)}: {line}", AudioWarning, stacklevel=2)
     return audio
 
-# %% ../nbs/02_audio.ipynb #chk2
-def check_samples(
-    samples: npt.ArrayLike,  # from the caller
-    sample_rate: float = SAMPLE_RATE,  # Hz, as the caller says
-) -> npt.NDArray[np.float32]:  # the same as float32, shape (samples,)
-    "Refuse what is not one channel of sound; raises `AudioError`."
-    found = np.asarray(samples)
-    if found.ndim != 1:
-        raise AudioError(f"sound must be one channel of samples, not shape {found.shape}")
-    if len(found) and found.dtype.kind != "f":
-        hint = "expected floats in [-1, 1]; divide 16-bit integers by 32768"
-        raise AudioError(f"sound of {found.dtype}: {hint}")
-    if not np.abs(found.astype(np.float64)).max(initial=0) <= _LARGEST_SAMPLE:  # nor NaN
-        raise AudioError("samples that are no sound (NaN, infinite or huge)")
-    if not isinstance(sample_rate, (int, float, np.number)) or not 1_000 <= sample_rate <= 768_000:
-        raise AudioError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
-    return found.astype(np.float32)
-
 # %% ../nbs/02_audio.ipynb #c055
-def _ask_disk(
-    path: Path,  # a temporary file that could not be written
-) -> None:
-    "Write a little more to a file; OSError where the disk is full."
+def _ask_disk(path: Path) -> None:
+    "Write a little more to a file that failed; OSError where the disk is full."
     with open(path, "ab") as file:
         file.write(bytes(2**20))
         os.fsync(file.fileno())
 
 
 def _write_pcm(
-    path: Path,  # a temporary file
-    kind: str,  # FLAC or WAV
-    blocks: Iterable[npt.NDArray[np.floating]],  # mono samples, clipped beyond [-1, 1]
-    sample_rate: int,  # Hz
-    tags: dict[str, str],  # title, artist, ...
+    path: Path, kind: str, blocks: Iterable[Any], rate: int, tags: dict[str, str]
 ) -> None:
     "Write 16-bit samples and see that they arrived; raises `AudioError` or OSError."
     samples, name = 0, os.fsencode(path) if os.name == "posix" else path
-    with sf.SoundFile(name, "w", sample_rate, 1, "PCM_16", format=kind) as file:
+    with sf.SoundFile(name, "w", rate, 1, "PCM_16", format=kind) as file:
         for tag, text in tags.items():
             setattr(file, tag, text)
         for block in blocks:

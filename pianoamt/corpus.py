@@ -328,6 +328,14 @@ def _name_piece(stem: str, layout: str, tested: set[str]) -> tuple[str, str, str
         return (split_by_hash(f"{composer}_{work}"), composer, work) if is_music else None
     return split_by_hash(stem), "", stem
 
+# %% ../nbs/11_corpus.ipynb #c098c
+def _stated_seconds(path: Path | None) -> float | None:
+    "How long a recording says it is, if it can be read."
+    try:
+        return audio_info(path).seconds if path else None
+    except PianoamtError:
+        return None
+
 
 def _named_pieces(folder: Path, layout: str) -> Iterator[Piece]:
     "The pieces of MAPS (Emiya et al. 2010), SMD (Müller et al. 2011) or any folder."
@@ -341,14 +349,6 @@ def _named_pieces(folder: Path, layout: str) -> Iterator[Piece]:
         if named:
             name = path.relative_to(folder).with_suffix("").as_posix()
             yield Piece(name, audio, midi, *named, _stated_seconds(audio))
-
-
-def _stated_seconds(path: Path | None) -> float | None:
-    "How long a recording says it is, if it can be read."
-    try:
-        return audio_info(path).seconds if path else None
-    except PianoamtError:
-        return None
 
 # %% ../nbs/11_corpus.ipynb #c104
 def _pack_pieces(folder: Path) -> Iterator[Piece]:

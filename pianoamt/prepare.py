@@ -151,6 +151,23 @@ class Resampling:
     bytes_after: int = 0  # size of the target
 
 
+def holds_sound_of(
+    source: Path,  # a recording
+    target: Path,  # a file of 16 kHz that may have been made of it
+) -> bool:  # whether it was
+    "Compare two files sample by sample."
+    try:
+        pairs = itertools.zip_longest(read_blocks(source, whole=True), read_blocks(target))
+        for old, new in pairs:
+            if old is None or new is None or len(old) != len(new):
+                return False
+            if np.abs(np.clip(old, -1, 1) - new).max() > 2 / 2**15:
+                return False
+        return True
+    except PianoamtError:
+        return False
+
+# %% ../nbs/11a_prepare.ipynb #p18b
 def _sixteen_bits(source: Path) -> Iterator[npt.NDArray[np.float32]]:
     "The blocks of a whole recording; AudioError if it breaks off, or where 16 bits would clip it."
     samples = clipped = 0
@@ -170,23 +187,6 @@ def _tags(source: Path) -> dict[str, str]:
     "What a recording says about itself."
     with open_media(source) as media:
         return {name: media.metadata[name] for name in _TAGS if media.metadata.get(name)}
-
-
-def holds_sound_of(
-    source: Path,  # a recording
-    target: Path,  # a file of 16 kHz that may have been made of it
-) -> bool:  # whether it was
-    "Compare two files sample by sample."
-    try:
-        pairs = itertools.zip_longest(read_blocks(source, whole=True), read_blocks(target))
-        for old, new in pairs:
-            if old is None or new is None or len(old) != len(new):
-                return False
-            if np.abs(np.clip(old, -1, 1) - new).max() > 2 / 2**15:
-                return False
-        return True
-    except PianoamtError:
-        return False
 
 # %% ../nbs/11a_prepare.ipynb #p19
 def resample_file(
@@ -236,7 +236,7 @@ def _plan_file(source: Path, target: Path, is_shared: bool, in_place: bool) -> R
         return task if in_place else None
     return task
 
-
+# %% ../nbs/11a_prepare.ipynb #p22b
 def _plan_folder(folder: Path, to: Path | None) -> tuple[list[Resampling], int, list[str]]:
     "What to do for each recording, how many are done already, and what cannot be done."
     targets = {}

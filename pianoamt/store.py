@@ -266,7 +266,7 @@ def store_piece(
     if not len(performance.notes):
         raise PianoamtError(f"{show_path(piece.midi)}: holds no notes")
     with torch_threads(task.threads):
-        blocks, tuning = retune(read_blocks(piece.audio))
+        blocks, tuning = retune(read_blocks(piece.audio, whole=True))
         rows = np.concatenate(list(stream_bins(blocks, build_transform(task.config))))
     slower = 1 / tuning_to_speed(tuning)
     notes = at_recording_time(performance.notes, slower)

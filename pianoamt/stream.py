@@ -23,7 +23,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from .audio import check_samples, read_blocks
+from .audio import read_blocks
 from pianoamt.decode import (
     HEARD_DTYPE,
     DecoderConfig,
@@ -38,6 +38,7 @@ from .files import PianoamtError
 from .hcqt import HCQT, torch_threads
 from .model import FGLSTM, PER_KEY_HEADS, LookaheadLSTM, PedalHead, PianoNet, run_lstm
 from .notes import PEDAL_DTYPE
+from .recordings import check_samples
 from pianoamt.targets import (
     FRAMES_PER_SECOND,
     HOP,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio import check_samples, choose_gain, read_blocks, resample_blocks
+from .audio import choose_gain, read_blocks, resample_blocks
 from pianoamt.decode import (
     DecoderConfig,
     NoteDecoder,
@@ -28,6 +28,7 @@ from .engine import Engine
 from .files import PianoamtError
 from .notes import check_durations
 from .onnx_engine import make_engine
+from .recordings import check_samples
 from .result import Transcription, compact
 from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls, silent_rolls
 from .tuning import at_recording_time, retune, tuning_to_speed
