@@ -215,7 +215,7 @@ def voice_symbols(
     events: list[Event],  # chords and rests that fill the bar
 ) -> list[Symbol]:  # in order
     "Symbols, ties and triplets of one voice in one bar."
-    if len(events) == 1 and not events[0][2]:
+    if len(events) == 1 and not events[0][2] and measure.length == measure.full:
         return [Symbol(measure.start, measure.length, "measure")]
     regions = triplet_regions(measure, {point for event in events for point in event[:2]})
     symbols: list[Symbol] = []

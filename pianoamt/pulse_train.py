@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['DILATIONS', 'HARMONY', 'NONE', 'LABEL_DTYPE', 'WEIGHTS', 'PulseLayer', 'PulseNet', 'ScoredPerformance', 'compose',
            'make_example', 'transpose', 'add_mistakes', 'vary', 'beat_targets', 'make_targets', 'tempo_bell',
-           'pulse_losses', 'cut_excerpt', 'make_batch', 'PulseRecipe', 'learning_rate', 'train_pulse', 'save_pulse',
-           'read_pack']
+           'pulse_losses', 'cut_excerpt', 'make_batch', 'PulseRecipe', 'learning_rate', 'train_pulse', 'HandNet',
+           'hand_batch', 'train_hands', 'save_network', 'read_pack']
 
 # %% ../nbs/29_sheet_train.ipynb #c002
 import csv
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .hands import WINDOW, WINDOW_GROUPS, hand_facts, hand_windows
 from .notes import make_notes
 from pianoamt.pulse import (
     BAR_PLACES,
@@ -382,27 +383,96 @@ def train_pulse(
         yield step, {name: float(loss.detach()) for name, loss in losses.items()}, averaged.module
 
 # %% ../nbs/29_sheet_train.ipynb #c046
-def save_pulse(
+class HandNet(nn.Module):
+    """The window and the facts of a note to the log odds of the right hand."""
+
+    def __init__(
+        self,
+        width: int = 32,  # units of the two hidden layers
+    ) -> None:
+        super().__init__()
+        features = 2 * WINDOW[0] * WINDOW[1] + 2 * WINDOW_GROUPS + 6
+        first, second = nn.Linear(features, width), nn.Linear(width, width)
+        hidden = (first, nn.ReLU(), nn.Dropout(0.1), second, nn.ReLU())
+        self.layers = nn.Sequential(*hidden, nn.Linear(width, 1))
+
+    def forward(
+        self,
+        features: Tensor,  # (notes, 1688)
+    ) -> Tensor:  # (notes,)
+        "Judge every note."
+        output: Tensor = self.layers(features)[:, 0]
+        return output
+
+# %% ../nbs/29_sheet_train.ipynb #c049
+def hand_batch(
+    piece: ScoredPerformance,  # with known hands
+    groups: Any,  # its chords
+    opinion: npt.NDArray[np.float64],  # of the pulse network, one a note
+    rng: np.random.Generator,  # source of chance
+    notes: int = 128,  # how many to draw
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:  # features; 1 for the right hand
+    "Features and hands of some notes."
+    known = np.flatnonzero(piece.labels["hand"] >= 0)
+    rows = rng.choice(known, min(notes, len(known)), replace=False)
+    pitch = piece.notes["pitch"].astype(np.int64)
+    windows = hand_windows(groups, pitch, opinion, rows)
+    windows *= rng.random(windows.shape) > 0.04
+    half = windows.shape[1] // 2
+    windows[:, half:] *= np.clip(1 + 0.3 * rng.normal(size=(len(rows), 1)), 0.3, 1.5)
+    facts = hand_facts(piece.notes, groups, opinion)[rows]
+    hands = piece.labels["hand"][rows].astype(np.float32)
+    return np.concatenate([windows, facts], 1).astype(np.float32), hands
+
+# %% ../nbs/29_sheet_train.ipynb #c051
+def train_hands(
+    pieces: list[tuple[ScoredPerformance, Any, npt.NDArray[np.float64]]],  # chords, opinions
+    steps: int,  # updates
+    network: HandNet,  # is trained
+    rate: float = 0.0025,  # highest learning rate
+) -> Iterator[tuple[int, float, nn.Module]]:  # step, loss, averaged network
+    "Train on 16 pieces a step, and yield after each step."
+    rng = np.random.default_rng(0)
+    pieces = [piece for piece in pieces if (piece[0].labels["hand"] >= 0).sum() > 1]
+    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
+    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay)
+    for step in range(1, steps + 1):
+        cosine = max(0.01, float(np.cos(step / steps * np.pi / 2)))
+        optimiser.param_groups[0]["lr"] = rate * min(1, step / 100) * cosine
+        batches = [hand_batch(*pieces[k], rng) for k in rng.choice(len(pieces), 16)]
+        features, hands = (torch.as_tensor(np.concatenate(x)) for x in zip(*batches, strict=True))
+        loss = F.binary_cross_entropy_with_logits(network(features), hands)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        averaged.update_parameters(network)
+        yield step, float(loss.detach()), averaged.module
+
+# %% ../nbs/29_sheet_train.ipynb #c054
+def save_network(
     network: nn.Module,  # trained
     path: str | Path,  # without suffix
+    shape: tuple[int, ...],  # of its input; the axis of chords or notes may vary
     info: dict[str, Any],  # recipe and whatever else should be known
 ) -> None:
     "Write NAME.safetensors and NAME.onnx."
     path, network = Path(path), network.eval()
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, path.with_suffix(".safetensors"), {"info": json.dumps(info)})
+    axis = len(shape) - 2
     torch.onnx.export(
         network,
-        (torch.zeros(1, 300, FEATURES),),
+        (torch.zeros(shape),),
         str(path.with_suffix(".onnx")),
         input_names=["features"],
         output_names=["outputs"],
-        dynamic_axes={"features": {1: "groups"}, "outputs": {1: "groups"}},
+        dynamic_axes={"features": {axis: "n"}, "outputs": {axis: "n"}},
         dynamo=False,
         opset_version=17,
     )
 
-# %% ../nbs/29_sheet_train.ipynb #c049
+# %% ../nbs/29_sheet_train.ipynb #c057
 def _seconds(deltas: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     "Times from differences in milliseconds."
     return np.cumsum(deltas.astype(np.int64)) / 1000
@@ -433,7 +503,7 @@ def _bar_labels(
             place[first:last] = start + np.arange(last - first)
     return place, unit
 
-# %% ../nbs/29_sheet_train.ipynb #c051
+# %% ../nbs/29_sheet_train.ipynb #c059
 def _phases(
     onset: npt.NDArray[np.float64],
     position: npt.NDArray[np.int64],
@@ -452,7 +522,7 @@ def _phases(
         phase[fits], beat[fits] = np.maximum(there[fits], 0), near[fits]
     return beat, phase
 
-# %% ../nbs/29_sheet_train.ipynb #c053
+# %% ../nbs/29_sheet_train.ipynb #c061
 def _note_labels(
     a: dict[str, npt.NDArray[Any]],
     part: dict[str, slice],
@@ -473,7 +543,7 @@ def _note_labels(
     labels["fifths"] = np.where(spelled, natural + 7 * alter, NONE)
     return labels
 
-# %% ../nbs/29_sheet_train.ipynb #c055
+# %% ../nbs/29_sheet_train.ipynb #c063
 def _read_performance(
     a: dict[str, npt.NDArray[Any]], part: dict[str, slice], row: dict[str, str]
 ) -> ScoredPerformance:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from .beats import METERS, beat_unit, find_bars, level_votes, meter_votes, track_beats
 from .files import PianoamtError, atomic_path
 from .grid import BEAT_TICKS, TICKS, find_graces, quantise, to_ticks, triplet_share
-from .hands import find_keys, spell_notes, split_hands
+from .hands import find_keys, hand_logits, spell_notes, split_hands
 from .musicxml import SCORE_DTYPE, Measure, Score, write_musicxml
 from .pulse import Pulse, find_pulse
 from .voices import make_voices
@@ -216,7 +216,7 @@ def _hands_and_names(
     table["start"], table["pitch"] = timing.ticks[group], pitch
     table["played"] = np.arange(len(notes))
     table["grace"] = find_graces(timing.ticks, timing.grace, group, pitch)[group]
-    table["staff"] = split_hands(pulse.groups, pitch, pulse.heads["hand"])
+    table["staff"] = split_hands(pulse.groups, pitch, hand_logits(notes, pulse))
     table["fifths"] = spell_notes(group, pitch, fifths, pulse.heads["spelling"])
     return table
 

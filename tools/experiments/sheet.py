@@ -15,10 +15,10 @@ import mir_eval
 import numpy as np
 
 from pianoamt.grid import TICKS, quantise, to_ticks
-from pianoamt.hands import find_keys, spell_notes, split_hands
+from pianoamt.hands import find_keys, hand_logits, spell_notes, split_hands
 from pianoamt.notes import make_pedal
-from pianoamt.pulse import BAR_PLACES, BEAT_UNITS, find_pulse
-from pianoamt.pulse_train import NONE, PulseNet, PulseRecipe, read_pack, save_pulse, train_pulse
+from pianoamt.pulse import BAR_PLACES, BEAT_UNITS, FEATURES, find_pulse
+from pianoamt.pulse_train import NONE, PulseNet, PulseRecipe, read_pack, save_network, train_pulse
 from pianoamt.result import to_pretty_midi
 from pianoamt.sheet import SheetOptions, find_timing, make_score
 from pianoamt.voices import make_voices
@@ -40,7 +40,9 @@ def train(data: Path, run: Path, steps: int) -> None:
                 flush=True,
             )
         if step % 500 == 0 or step == steps:
-            save_pulse(averaged, run, {"steps": step, "recipe": recipe.__dict__})
+            save_network(
+                averaged, run, (1, 300, FEATURES), {"steps": step, "recipe": recipe.__dict__}
+            )
 
 
 def to_pedal(presses):
@@ -79,7 +81,8 @@ def peer_beats(piece):
         partitura["onset_sec"], partitura["pitch"] = notes["onset"], notes["pitch"]
         partitura["duration_sec"] = notes["offset"] - notes["onset"]
         partitura["velocity"] = notes["velocity"]
-        found["partitura"] = estimate_time(partitura)["beats"]
+        beats = np.array(estimate_time(partitura)["beats"], dtype=float)
+        found["partitura"] = beats.reshape(len(beats), -1)[:, 0] if len(beats) else beats
     scores = {}
     for name, beats in found.items():
         scores[f"{name}_F"] = mir_eval.beat.f_measure(piece.beats, np.sort(beats))
@@ -97,7 +100,10 @@ def score_notes(piece, pulse, lengths):
     ticks, _ = to_ticks(beat, slot, 24)
     known = labels["phase"] >= 0
     close = np.abs(ticks[group] / 24 - labels["beat"] - labels["phase"]) < 0.03
-    hand, true_hand = split_hands(pulse.groups, pitch, pulse.heads["hand"]), labels["hand"]
+    hand, true_hand = (
+        split_hands(pulse.groups, pitch, hand_logits(piece.notes, pulse)),
+        labels["hand"],
+    )
     bar_starts = piece.beats[[place >= 0 and BAR_PLACES[place][1] == 0 for place in piece.place]]
     bar = np.maximum(np.searchsorted(bar_starts, pulse.time + 0.05) - 1, 0)
     chroma = np.zeros((len(pulse.time), 12))
