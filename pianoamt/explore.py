@@ -6,7 +6,7 @@
 __all__ = ['SAME_NOTE', 'THRESHOLDS', 'SOUND_SECONDS', 'MEDIA_TYPES', 'SHEET_TYPES', 'Edit', 'apply_edits', 'read_edit',
            'Session', 'decode_session', 'Limits', 'limited_blocks', 'open_session', 'with_sensitivity', 'decide',
            'History', 'spectrogram', 'plot_notes_over', 'picture_png', 'note_rows', 'pedal_rows', 'session_state',
-           'sound_message', 'session_sheet', 'sheet_message', 'file_message', 'Upload', 'Screen', 'open_recording',
+           'sound_message', 'session_sheet', 'sheet_message', 'file_message', 'Upload', 'show', 'open_recording',
            'take_upload', 'receive', 'Explorer']
 
 # %% ../nbs/31_explore.ipynb #c002
@@ -279,12 +279,11 @@ def plot_notes_over(
     first, last = round(start * FRAMES_PER_SECOND), round((start + seconds) * FRAMES_PER_SECOND)
     shades = picture[first:last].T
     extent = (start, start + shades.shape[1] / FRAMES_PER_SECOND, 20.5, 20.5 + KEYS)
-    shown: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    ax.imshow(shades, cmap="Greys", vmax=400, extent=extent, **shown)
+    ax.imshow(shades, cmap="Greys", vmax=400, extent=extent, origin="lower", aspect="auto")
     seen = notes[(notes["offset"] > start) & (notes["onset"] < start + seconds)]
     lengths = seen["offset"] - seen["onset"]
-    outline: dict[str, Any] = {"fc": (0.1, 0.4, 0.8, 0.25), "ec": "k", "lw": 0.7}
-    ax.barh(seen["pitch"], lengths, height=1, left=seen["onset"], **outline)
+    blue = (0.1, 0.4, 0.8, 0.25)
+    ax.barh(seen["pitch"], lengths, 1, seen["onset"], facecolor=blue, edgecolor="k", linewidth=0.7)
     ax.set(xlabel="time (s)", ylabel="MIDI pitch", xlim=extent[:2], ylim=extent[2:])
     return ax
 
@@ -456,35 +455,23 @@ def _widget_class() -> Any:
     return type("ExplorerWidget", (anywidget.AnyWidget,), {**source, **synced})
 
 # %% ../nbs/31_explore.ipynb #e63
-class Screen:
-    """Shows a recording and the decisions about it."""
-
-    history: History | None = None  # None until a recording is open
-
-    def __init__(
-        self,
-        limits: Limits,  # for uploads
-    ) -> None:
-        self.limits = limits
-        self.widget = _widget_class()(state={"name": "", "megabytes": limits.megabytes})
-
-    def show(
-        self,
-        history: History,  # what was decided
-    ) -> None:
-        "Decode the present session, correct its notes and send them to the browser."
-        session, before = history.present, self.history.present if self.history else None
-        rolls = session.rolls, session.config, session.durations
-        if before is None or rolls != (before.rolls, before.config, before.durations):
-            self._decoded = decode_session(session)
-        notes = apply_edits(self._decoded.notes, session.edits)
-        self.history, self.result = history, replace(self._decoded, notes=notes)
-        state = session_state(history, self.result)
-        with self.widget.hold_sync():
-            self.widget.notes = note_rows(self.result, session.edits).tobytes()
-            self.widget.pedal = pedal_rows(self.result).tobytes()
-            self.widget.state = {**state, "megabytes": self.limits.megabytes}
-            self.widget.error = ""
+def show(
+    explorer: "Explorer",  # where to show it
+    history: History,  # what was decided
+) -> None:
+    "Decode the present session, correct its notes and send them to the browser."
+    session, before, widget = history.present, explorer.history, explorer.widget
+    old = (before.present.rolls, before.present.config, before.present.durations) if before else ()
+    if old != (session.rolls, session.config, session.durations):
+        explorer.decoded = decode_session(session)
+    notes = apply_edits(explorer.decoded.notes, session.edits)
+    explorer.history, explorer.result = history, replace(explorer.decoded, notes=notes)
+    state = session_state(history, explorer.result)
+    with widget.hold_sync():
+        widget.notes = note_rows(explorer.result, session.edits).tobytes()
+        widget.pedal = pedal_rows(explorer.result).tobytes()
+        widget.state = {**state, "megabytes": explorer.limits.megabytes}
+        widget.error = ""
 
 # %% ../nbs/31_explore.ipynb #e88
 def open_recording(
@@ -503,7 +490,7 @@ def open_recording(
     explorer.picture, explorer.history = spectrogram(session.audio), None
     with widget.hold_sync():
         widget.progress, widget.picture = -1.0, explorer.picture.tobytes()
-        explorer.show(History((session,)))
+        show(explorer, History((session,)))
 
 # %% ../nbs/31_explore.ipynb #e91
 def take_upload(
@@ -512,16 +499,14 @@ def take_upload(
     buffers: list[Any],  # with a piece, its bytes
 ) -> None:
     "Take a part of an upload; the last one opens the recording, and the file is removed."
+    upload, explorer.upload = explorer.upload, None
     if message["kind"] == "begin":
         explorer.upload = Upload(message.get("name"), message.get("size"), explorer.limits)
-    elif explorer.upload:
-        upload, explorer.upload = explorer.upload, None
-        is_complete = upload.add(buffers[0])
-        if is_complete:
-            with upload.folder:
-                open_recording(explorer, upload.path, upload.name)
-        else:
-            explorer.upload = upload
+    elif upload and not upload.add(buffers[0]):
+        explorer.upload = upload
+    elif upload:
+        with upload.folder:
+            open_recording(explorer, upload.path, upload.name)
 
 # %% ../nbs/31_explore.ipynb #r01
 def receive(
@@ -544,17 +529,20 @@ def receive(
         elif history:
             steps = {"undo": -1, "redo": 1}
             next_one = history.step(steps[kind]) if kind in steps else history.add(message)
-            explorer.show(next_one)
+            show(explorer, next_one)
     except Exception as error:
         widget.progress, widget.error = -1.0, describe_error(error)
     widget.send({"kind": "done", "to": kind, "is_uploading": explorer.upload is not None})
 
 # %% ../nbs/31_explore.ipynb #e93
-class Explorer(Screen):
+class Explorer:
     """See, hear and correct the transcription of a recording, in a notebook or a web app."""
 
-    picture: npt.NDArray[np.uint8]  # from `spectrogram`
+    history: History | None = None  # None until a recording is open
     upload: Upload | None = None  # None while nothing arrives
+    decoded: Transcription  # the notes before the edits
+    result: Transcription  # the notes that are shown
+    picture: npt.NDArray[np.uint8]  # from `spectrogram`
 
     def __init__(
         self,
@@ -563,8 +551,8 @@ class Explorer(Screen):
         device: str = "auto",  # auto, cpu, cuda or mps
         limits: Limits | None = None,  # for recordings; the default limits if not given
     ) -> None:
-        super().__init__(limits or Limits())
-        self.network = weights, device
+        self.limits, self._network = limits or Limits(), (weights, device)
+        self.widget = _widget_class()(state={"name": "", "megabytes": self.limits.megabytes})
         self.widget.on_msg(lambda _, message, buffers: receive(self, message, buffers))
         if recording is not None:
             open_recording(self, recording)
@@ -572,16 +560,12 @@ class Explorer(Screen):
     @cached_property
     def transcriber(self) -> Transcriber:
         "The network, loaded when it is first needed."
-        return Transcriber(*self.network)
-
-    def __repr__(self) -> str:
-        "One line."
-        name = f"{self.history.present.name!r}, " if self.history else ""
-        return f"Explorer({name}{len(self.result.notes)} notes)" if name else "Explorer()"
+        return Transcriber(*self._network)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         "The widget where it lives, and a picture of the first ten seconds where it does not."
-        bundle = dict(self.widget._repr_mimebundle_(**kwargs)[0], **{"text/plain": repr(self)})
+        name = self.history.present.name if self.history else "no recording"
+        bundle = dict(self.widget._repr_mimebundle_(**kwargs)[0], **{"text/plain": name})
         if self.history:
             bundle["image/png"] = picture_png(self.picture, self.result.notes)
         return bundle

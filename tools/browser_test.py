@@ -5,7 +5,6 @@ command line's files. Then the server is asked for what it must not give. The la
 """
 
 import argparse
-import asyncio
 import functools
 import http.client
 import json
@@ -17,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -27,8 +27,6 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 from pianoamt.notes import read_midi
 
@@ -45,6 +43,10 @@ UNNAMED = """return [...document.querySelectorAll('.pianoamt :is(button, select,
 STRANGE = """return performance.getEntriesByType('resource').filter(e => e.responseStatus).map(e => e.name)
   .filter(name => !/^(http:..127|blob:|data:)/.test(name))"""
 WHEEL = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -300, cancelable: true}))"
+RUN_CODE = """const socket = new WebSocket(`ws://${location.host}${arguments[0]}`);
+const message = {header: {msg_id: "1", username: "", session: "s", version: "5.3", msg_type: "execute_request"},
+  parent_header: {}, metadata: {}, content: {code: arguments[1], silent: false, store_history: false}, buffers: []};
+socket.onopen = () => ["shell", "control"].forEach(channel => socket.send(JSON.stringify({...message, channel})))"""
 results = []
 
 
@@ -227,42 +229,23 @@ def ask(port, path, **headers):
     return answer.status, answer.read()
 
 
-async def run_code(port, kernel, code, **headers):
-    """Send a kernel what a notebook would send to run code."""
-    address = f"ws://127.0.0.1:{port}/api/kernels/{kernel}/channels"
-    connection = await websocket_connect(HTTPRequest(address, headers=headers))
-    header = {"msg_id": "1", "username": "", "session": "s", "version": "5.3"}
-    header["msg_type"] = "execute_request"
-    content = {"code": code, "silent": False, "store_history": False}
-    body = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
-    for channel in ("shell", "control"):
-        await connection.write_message(json.dumps({**body, "channel": channel, "buffers": []}))
-    await asyncio.sleep(3)
-    connection.close()
-    return "accepted"
-
-
 def attack(page, port, folder):
     """Ask for what must not be given."""
     answers = [(path, *ask(port, path)) for path in PATHS.split()]
     secrets = (b"root:", b"argv")
     leaks = [p for p, status, body in answers if status == 200 or any(s in body for s in secrets)]
-    check(
-        f"{len(answers)} paths outside the app give nothing", lambda: not (leaks and print(leaks))
-    )
+    check(f"{len(answers)} paths outside the app give nothing", lambda: not leaks)
     check("another host is refused", lambda: ask(port, "/", Host="evil.example")[0] == 403)
     check("another site is refused", lambda: ask(port, "/", Sec_Fetch_Site="cross-site")[0] == 403)
     data = page.driver.find_element(By.ID, "jupyter-config-data").get_attribute("textContent")
-    kernel, written = json.loads(data)["kernelId"], folder / "written"
-    code = f"open({str(written)!r}, 'w').close()"
-    asyncio.run(run_code(port, kernel, code))
-    check("code that a page sends is not run", lambda: not written.exists())
+    channels = f"/api/kernels/{json.loads(data)['kernelId']}/channels"
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
+    upgrade |= {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": "http://evil.example"}
+    check("another site's script is refused", lambda: ask(port, channels, **upgrade)[0] == 403)
+    written = folder / "written"
+    page.run(RUN_CODE, channels, f"open({str(written)!r}, 'w').close()")
     check("the page is still alive", lambda: page.download())
-    try:
-        answer = asyncio.run(run_code(port, kernel, code, Origin="http://evil.example"))
-    except Exception as error:
-        answer = str(error)
-    check("another site's script is refused", lambda: "403" in answer)
+    check("code that a page sends is not run", lambda: not time.sleep(3) and not written.exists())
     with socket.socket() as probe:  # on Linux all of 127.0.0.0/8 is this machine
         check("no other address answers", lambda: probe.connect_ex(("127.0.0.2", port)))
 

@@ -695,8 +695,9 @@ function render({ model, el }) {
     find(".busy span").textContent = `${label}: ${Math.round(100 * share)} %${share > 0.05 ? `, ${timeLeft(left)}` : ""}`;
   };
   const showMessage = () => {
-    const { name, notes, edits } = state();
-    const line = name ? `${name}: ${notes} notes${edits ? `, corrections: ${edits}` : ""}` : "";
+    const { name, notes, edits, warnings } = state();
+    const count = `${name}: ${notes} notes${edits ? `, corrections: ${edits}` : ""}`;
+    const line = name ? [count, ...warnings].join("; ") : "";
     find(".message").textContent = model.get("error") || line;
     find(".message").classList.toggle("error", !!model.get("error"));
     if (model.get("error")) find(".reading").textContent = "";
