@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio import audio_info, read_blocks
+from .audio import read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
 from .engine import Windows, cut_windows
 from .files import TEMP_PREFIX, PianoamtError, describe_error, show_path
@@ -99,6 +99,7 @@ class Session:
     durations: str = "key"  # key or pedal
     edits: tuple[Edit, ...] = ()  # in the order in which they were made
     tuning: float = 0.0  # cents above 440 Hz, corrected before the network listened
+    warnings: tuple[str, ...] = ()  # one line each about the recording
 
     @property
     def seconds(self) -> float:
@@ -119,6 +120,7 @@ def decode_session(
         durations=session.durations,
         seconds=session.seconds,
         tuning=session.tuning,
+        warnings=session.warnings,
     )
 
 # %% ../nbs/31_explore.ipynb #c015
@@ -158,22 +160,24 @@ def open_session(
     kept: list[npt.NDArray[np.float32]] = []
     parts: list[Rolls] = []
 
-    def blocks() -> Iterator[npt.NDArray[np.float32]]:
-        for block in limited_blocks(read_blocks(path), limits or Limits()):
+    def keep(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+        for block in limited_blocks(blocks, limits or Limits()):
             kept.append(block)
             yield block
 
     name, fitted = name or Path(path).name, transcriber.decoder
     try:
-        in_tune, tuning = retune(blocks())
-        frames = audio_info(path).seconds * FRAMES_PER_SECOND / tuning_to_speed(tuning)
+        reader = read_blocks(path)
+        in_tune, tuning = retune(keep(reader))
+        frames = reader.info.seconds * FRAMES_PER_SECOND / tuning_to_speed(tuning)
         for rolls in transcriber.engine.rolls(in_tune):
             parts.append(rolls)
             progress(min(1.0, sum(map(len, parts)) / max(frames, 1.0)))
     except PianoamtError as error:
         raise PianoamtError(str(error).replace(show_path(path), name)) from None
     sound, rolls = np.concatenate(kept), concat_rolls(parts)
-    return Session(name, sound, rolls, fitted, fitted, tuning=tuning)
+    warnings = tuple(reader.warnings)
+    return Session(name, sound, rolls, fitted, fitted, tuning=tuning, warnings=warnings)
 
 # %% ../nbs/31_explore.ipynb #s02
 THRESHOLDS = ("onset", "frame", "offset", "release", "pedal")  # the decoder's, without `_threshold`
@@ -335,6 +339,7 @@ def session_state(
         "loudness": float(np.sqrt(np.mean(np.square(session.audio)))),
         "notes": len(result.notes),
         "edits": len(session.edits),
+        "warnings": list(session.warnings),
         "thresholds": {name: getattr(session.config, f"{name}_threshold") for name in THRESHOLDS},
         "pedal_range": [margin, 1 - margin],
         "sensitivity": session.sensitivity,

@@ -46,7 +46,8 @@ WHEEL = "arguments[0].dispatchEvent(new WheelEvent('wheel', {deltaY: -300, cance
 RUN_CODE = """const socket = new WebSocket(`ws://${location.host}${arguments[0]}`);
 const message = {header: {msg_id: "1", username: "", session: "s", version: "5.3", msg_type: "execute_request"},
   parent_header: {}, metadata: {}, content: {code: arguments[1], silent: false, store_history: false}, buffers: []};
-socket.onopen = () => ["shell", "control"].forEach(channel => socket.send(JSON.stringify({...message, channel})))"""
+socket.onopen = () => ["shell", "control"].forEach(channel => socket.send(JSON.stringify({...message, channel})));
+setTimeout(() => socket.close(), 3000)"""
 results = []
 
 
@@ -244,8 +245,9 @@ def attack(page, port, folder):
     check("another site's script is refused", lambda: ask(port, channels, **upgrade)[0] == 403)
     written = folder / "written"
     page.run(RUN_CODE, channels, f"open({str(written)!r}, 'w').close()")
+    time.sleep(4)
+    check("code that a page sends is not run", lambda: not written.exists())
     check("the page is still alive", lambda: page.download())
-    check("code that a page sends is not run", lambda: not time.sleep(3) and not written.exists())
     with socket.socket() as probe:  # on Linux all of 127.0.0.0/8 is this machine
         check("no other address answers", lambda: probe.connect_ex(("127.0.0.2", port)))
 
