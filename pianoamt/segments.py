@@ -404,7 +404,7 @@ def training_files(
         raise PianoamtError(f"{show_path(folder)}: no {suffix} file to train on ({why})")
     return kept
 
-# %% ../nbs/13c_segments.ipynb #c022
+# %% ../nbs/13c_segments.ipynb #c022a
 def load_rendered(
     config: DataConfig,  # where and what
     rooms: Sequence[npt.NDArray[np.float32]],  # impulse responses
@@ -416,7 +416,7 @@ def load_rendered(
         packs, list(config.midi_shares.values()), pianos, rooms, config.augmentation
     )
 
-
+# %% ../nbs/13c_segments.ipynb #c022
 def load_dataset(
     config: DataConfig,  # where and what
     frames: int = SEGMENT_FRAMES,  # length of a segment

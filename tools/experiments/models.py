@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,7 @@ SETS = {
 }  # recordings, ending of their notes, convention -> results file
 
 
-def score_piece(reference, notes):
-    """What `pianoamt score` measures, and onset F1 within 100 ms."""
-    scores = score_notes(reference, notes)
-    pairs = match_notes(reference, notes, onset_tolerance=0.1)
-    scores["onset_f1_100ms"] = f_measure(len(pairs), len(reference), len(notes))[2]
-    return scores
-
-
+THRESHOLDS = [round(0.05 * step, 2) for step in range(6, 19)]
 CHORD_SIZES = {
     "alone": (1, 1),
     "two": (2, 2),
@@ -95,13 +89,30 @@ def chord_recall(pieces):
     return table
 
 
+def threshold_curve(heard, reference, decoder):
+    """Onset F1 at each threshold, and how many onset peaks the network is unsure of."""
+    speed, scores = tuning_to_speed(heard.tuning), []
+    for threshold in THRESHOLDS:
+        tried = replace(decoder, onset_threshold=threshold)
+        notes = decode_notes(heard.probabilities, tried, "pedal", level=True)
+        pairs = match_notes(reference, at_recording_time(notes, speed))
+        scores.append(f_measure(len(pairs), len(reference), len(notes))[2])
+    notes = decode_notes(heard.probabilities, replace(decoder, onset_threshold=0.3), "pedal")
+    unsure = float((notes["confidence"] < 0.85).mean())
+    return {
+        "onset_f1": scores,
+        "unsure": unsure,
+        "notes_per_second": len(reference) / heard.seconds,
+    }
+
+
 def score_set(transcriber, data, name):
     """Transcribe a set once; the recall in its chords, and its scores by each convention."""
     pattern, ending, conventions = SETS[name]
     recordings = sorted(data.glob(pattern))
     if not recordings:
         sys.exit(f"{data / pattern}: no recordings")
-    pieces, pairs = {durations: {} for durations in conventions}, []
+    pieces, pairs, curves = {durations: {} for durations in conventions}, [], {}
     for recording in recordings:
         heard = transcriber.transcribe(recording, probabilities=True)
         speed = tuning_to_speed(heard.tuning)
@@ -109,12 +120,18 @@ def score_set(transcriber, data, name):
             reference = read_reference(recording.with_suffix(ending), durations)
             notes = decode_notes(heard.probabilities, transcriber.decoder, durations, level=True)
             notes = at_recording_time(notes, speed)
-            scores[recording.stem] = score_piece(reference, notes)
+            scores[recording.stem] = score_notes(reference, notes)
         pairs.append((reference, notes))
-    return chord_recall(pairs), {
-        conventions[durations]: FolderScores(scores, durations, [], [])
-        for durations, scores in pieces.items()
-    }
+        if "pedal" in conventions:  # a real piano
+            curves[recording.stem] = threshold_curve(heard, reference, transcriber.decoder)
+    return (
+        chord_recall(pairs),
+        curves,
+        {
+            conventions[durations]: FolderScores(scores, durations, [], [])
+            for durations, scores in pieces.items()
+        },
+    )
 
 
 def times_real_time(weights, data):
@@ -154,14 +171,17 @@ def measure(name, data, speed):
     model = load_session(weights.with_suffix(".onnx"))  # which is what a processor takes
     if model.get_modelmeta().custom_metadata_map.get("weights_sha256") != checksum(weights):
         sys.exit(f"{name}.onnx was made from other weights; run pianoamt export")
-    prefix, tables, chords = "" if name == "default" else f"{name}_", {}, {}
+    prefix, tables, chords, curves = "" if name == "default" else f"{name}_", {}, {}, {}
     transcriber = Transcriber(weights.with_suffix(".onnx"), "cpu")
     for each in SETS:
-        chords[each], results = score_set(transcriber, data, each)
+        chords[each], curves[each], results = score_set(transcriber, data, each)
         for result, scores in results.items():
             scores.to_json(ROOT / "results" / f"{prefix}{result}.json")
             tables[result] = scores
     keep_row(ROOT / "results" / "chord_recall.json", name, chords)
+    curves = {each: pieces for each, pieces in curves.items() if pieces}
+    thresholds = {"thresholds": THRESHOLDS, "sets": curves}
+    keep_row(ROOT / "results" / "threshold_curves.json", name, thresholds)
     network, info = load_weights(weights)
     means = {result: scores.mean() for result, scores in tables.items()}
     upright = tables["maps_disklavier_dev"]
