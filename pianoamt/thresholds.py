@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .audio import read_blocks
-from .corpus import Corpus
+from .corpus import open_corpus
 from .decode import DecoderConfig, decode_notes, saved_decoder
 from .engine import Engine, TorchEngine, find_weights
 from .files import PianoamtError, atomic_path, show_path
@@ -39,7 +39,7 @@ def pair_recordings(
     folder: str | Path,  # recordings with a .mid or .tsv file of the same stem, with subfolders
 ) -> dict[str, tuple[Path, Path]]:  # name → recording, reference
     "Find the pieces that have both; raises `PianoamtError` where there is none."
-    rows = Corpus.folder(folder).pieces
+    rows = open_corpus(folder, "folder").pieces
     pairs = {piece.id: (piece.audio, piece.midi) for piece in rows if piece.audio and piece.midi}
     if not pairs:
         missing = "no recording here has a .mid or .tsv file of the same name"
