@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLDED', 'source_of', 'function_head', 'class_head', 'public_methods', 'entry', 'entries', 'assignments', 'constants',
-           'exported_module', 'shown_name', 'sort_entries', 'Reference']
+           'exported_module', 'assigns', 'shown_name', 'sort_entries', 'Reference']
 
 # %% ../nbs/40_reference.ipynb #c003
 import ast
@@ -120,7 +120,7 @@ def constants(
 ) -> str:  # Markdown, empty where nothing is left
     "Describe the public names that are neither functions nor classes."
     known = assignments(module)
-    rest = [name for name in module.__all__ if name not in documented]
+    rest = [name for name in module.__all__ if name in known and name not in documented]
     parts = ["## Constants"] if rest else []
     for name in rest:
         parts.append(f"### `{name}` {{#{name.lower()}}}\n\n```python\n{known[name]}\n```")
@@ -131,8 +131,18 @@ def exported_module(
     notebook: Path,  # a file of nbs/
 ) -> str | None:  # the module's name without the package, None for a page without exports
     "The module that a notebook exports."
-    found = re.search(r"#\| default_exp (\w+)", notebook.read_text(encoding="utf-8"))
+    text = notebook.read_text(encoding="utf-8")
+    found = re.search(r"#\| (?:default_exp|exports?) (\w+)", text)
     return found.group(1) if found else None
+
+
+def assigns(
+    page: str,  # the text of a notebook's file
+    name: str,  # of a constant
+) -> bool:  # whether a line of a cell assigns it
+    "Tell where a constant is defined."
+    line = rf'^\s*"(?:\w+, )*{name}(?:, \w+)*(?:: [^=]*)? = '
+    return re.search(line, page, flags=re.M) is not None
 
 # %% ../nbs/40_reference.ipynb #c024
 def shown_name(
@@ -180,11 +190,13 @@ class Reference:
             return
         module = importlib.import_module(f"pianoamt.{name}")
         shown = {shown_name(cell) for cell in self.nb.cells}
+        page = Path(self.nb.path_).read_text(encoding="utf-8")
+        elsewhere = {name for name in module.__all__ if not assigns(page, name)}
         for cell in self.nb.cells:
             if public := shown_name(cell):
                 text = NbdevLookup().linkify(entries(getattr(module, public), public))
                 text = re.sub(r"^(#+) \[(`.*?`)\]\(.*?\)", r"\1 \2", text, flags=re.M)  # headings
                 cell.outputs[0]["data"] = {"text/markdown": text}
         self.nb.cells = sort_entries(self.nb.cells, module.__all__)
-        if text := constants(module, shown):
+        if text := constants(module, shown | elsewhere):
             self.nb.cells.append(mk_cell(text, "markdown"))

@@ -264,20 +264,22 @@ def dead_links(site: Path) -> list[str]:
 def unanchored(site: Path) -> list[str]:
     """Public names, methods included, that no page has an anchor for, and links that leaked into code."""
     faults = []
+    anchors: dict[str, set[str]] = {}  # by module; a module may have two pages
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
         name = module_of(path)
         if not name:
             continue
         page = site / f"{page_name(path.name)}.html"
-        ids = Page(page).ids
+        anchors.setdefault(name, set()).update(Page(page).ids)
+        signatures = re.findall(r"<pre>.*?</pre>", page.read_text(encoding="utf-8"), flags=re.S)
+        if any(re.search(r"\]\(\w+\.html#", text) for text in signatures):
+            faults.append(f"{page.name}: a link leaked into code")
+    for name, ids in anchors.items():
         module = importlib.import_module(name)
         names = list(module.__all__)
         for cls in filter(inspect.isclass, (getattr(module, each) for each in module.__all__)):
             names += [f"{cls.__name__}.{method}" for method, _ in public_methods(cls)]
         faults += [f"{name}.{each} has no entry" for each in names if each.lower() not in ids]
-        signatures = re.findall(r"<pre>.*?</pre>", page.read_text(encoding="utf-8"), flags=re.S)
-        if any(re.search(r"\]\(\w+\.html#", text) for text in signatures):
-            faults.append(f"{page.name}: a link leaked into code")
     return faults
 
 
@@ -301,7 +303,8 @@ def described_callables(module: ModuleType) -> list[tuple[str, object]]:
 
 def modules() -> list[str]:
     """The modules that notebooks export."""
-    return [name for path in sorted((ROOT / "nbs").glob("*.ipynb")) if (name := module_of(path))]
+    names = [module_of(path) for path in sorted((ROOT / "nbs").glob("*.ipynb"))]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def ambiguous() -> list[str]:
