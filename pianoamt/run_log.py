@@ -93,9 +93,12 @@ def check_recipe(
     recipe: dict[str, Any],  # from `full_recipe`
 ) -> None:
     "Raise `PianoamtError` if the run in a folder has other settings."
-    path = folder / RECIPE
+    path, place = folder / RECIPE, show_path(folder)
     if not path.exists():
         return
+    if not (folder / CHECKPOINT).exists():
+        lost = f"holds a run without its {CHECKPOINT}"
+        raise PianoamtError(f"{place}: {lost}; choose another folder")
     begun, judged = read_json(path, "not the recipe of a run"), (folder / "validation.csv").exists()
     try:
         before, now = fixed_settings(begun, judged), fixed_settings(recipe, judged)
@@ -103,7 +106,6 @@ def check_recipe(
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run") from error
     both = before.keys() & now.keys()  # data that came from Python cannot be compared
     if change := first_difference(*({n: side[n] for n in both} for side in (before, now))):
-        place = show_path(folder)
         raise PianoamtError(f"{place}: holds another run ({change}); choose another folder")
 
 # %% ../nbs/14b_run_log.ipynb #c045
@@ -134,10 +136,10 @@ def save_run(
         return
     numbers = {"step": state.step, "skipped": state.skipped, "segments": state.segments_a_step}
     states = {name: part.state_dict() for name, part in run_parts(state).items()}
-    with atomic_path(folder / RECIPE) as temporary:
-        temporary.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
     with atomic_path(folder / CHECKPOINT) as temporary:
         torch.save(numbers | states, temporary)
+    with atomic_path(folder / RECIPE) as temporary:
+        temporary.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
     save_weights(state.average, folder / WEIGHTS, weights_info(state) | (info or {}))
 
 # %% ../nbs/14b_run_log.ipynb #res6
