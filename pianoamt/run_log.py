@@ -11,6 +11,7 @@ __all__ = ['VALIDATION_PIECES', 'NON_TRAINING_FIELDS', 'MAY_CHANGE', 'RECIPE', '
 # %% ../nbs/14b_run_log.ipynb #j002
 import contextlib
 import csv
+import io
 import json
 import math
 import pickle
@@ -136,8 +137,10 @@ def save_run(
         return
     numbers = {"step": state.step, "skipped": state.skipped, "segments": state.segments_a_step}
     states = {name: part.state_dict() for name, part in run_parts(state).items()}
+    checkpoint = io.BytesIO()  # `torch.save` would hide that a disk is full
+    torch.save(numbers | states, checkpoint)
     with atomic_path(folder / CHECKPOINT) as temporary:
-        torch.save(numbers | states, temporary)
+        temporary.write_bytes(checkpoint.getvalue())
     with atomic_path(folder / RECIPE) as temporary:
         temporary.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
     save_weights(state.average, folder / WEIGHTS, weights_info(state) | (info or {}))
