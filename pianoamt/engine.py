@@ -7,6 +7,7 @@ __all__ = ['SILENCE', 'Windows', 'fit_windows', 'cut_windows', 'shorten_windows'
            'pick_device', 'stack_logits', 'default_weights', 'find_weights', 'TorchEngine']
 
 # %% ../nbs/08a_engine.ipynb #c002
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -253,7 +254,7 @@ class TorchEngine(Engine):
         | None = None,  # a file that `save_weights` made, default or tiny; None takes the default
         device: str = "auto",  # auto, cpu, cuda or mps
     ) -> None:
-        self.device = pick_device(device)
+        self.device, self._process = pick_device(device), os.getpid()
         import torch
 
         from pianoamt.hcqt import HCQT
@@ -277,6 +278,8 @@ class TorchEngine(Engine):
         "The rolls of each window's kept frames, side by side."
         import torch
 
+        if os.getpid() != self._process:
+            torch.set_num_threads(1)  # a forked process waits for ever for its parent's threads
         inner = slice(windows.reach, windows.reach + windows.size)
         with torch.inference_mode():
             features = self.transform(torch.from_numpy(batch).to(self.device))[:, :, inner]
