@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -63,43 +63,44 @@ _DIED = (
 )
 
 
+def _outcome(future: Future[Any]) -> Any:
+    "The result of a worker, the error where it died, or BrokenProcessPool where it never began."
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        return error
+    return PianoamtError(_DIED) if isinstance(error, ProcessExpired) else future.result()
+
+# %% ../nbs/00d_jobs.ipynb #j13b
 def run_jobs(
     work: Callable[[Any], Any],  # a function that can be pickled
     items: Iterable[Any],  # its arguments
     jobs: int,  # processes; 1 works without any
 ) -> Generator[tuple[Any, Any], None, None]:  # each item with its result or error, as they come
     "Work on all items in parallel; closing the iterator stops the work."
-    waiting = list(items)
-    jobs = min(jobs, len(waiting))
-    if jobs <= 1:
+    waiting, again = list(items), []
+    if min(jobs, len(waiting)) <= 1:
         yield from ((item, _attempt(work, item)) for item in waiting)
         return
     spawn = multiprocessing.get_context("spawn")  # the same on every system, and safe with threads
-    pool = ProcessPool(jobs, initializer=_prepare_worker, context=spawn)
-    again = []
+    pool = ProcessPool(min(jobs, len(waiting)), initializer=_prepare_worker, context=spawn)
     try:
-        tasks: dict[Any, Any] = {
-            pool.schedule(_attempt, args=(work, item)): item for item in waiting
-        }
+        tasks: dict[Any, Any] = {pool.schedule(_attempt, args=(work, i)): i for i in waiting}
         for future in as_completed(tasks):
-            error = future.exception()
-            if isinstance(
-                error, BrokenProcessPool
-            ):  # a worker died before it said what it works on
+            outcome = _outcome(future)
+            if isinstance(outcome, BrokenProcessPool):
                 again.append(tasks[future])
             else:
-                died = isinstance(error, ProcessExpired)
-                yield tasks[future], PianoamtError(_DIED) if died else future.result()
+                yield tasks[future], outcome
         pool.close()
     except BaseException:  # the caller stops us, too
         pool.stop()
         raise
     finally:
         pool.join()
-    if len(again) < len(tasks):
-        yield from run_jobs(work, again, jobs) if again else ()
-    else:
+    if len(again) == len(waiting):  # no process could even begin
         yield from ((item, PianoamtError(_DIED)) for item in again)
+    elif again:
+        yield from run_jobs(work, again, max(2, jobs))
 
 # %% ../nbs/00d_jobs.ipynb #j18
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -112,7 +112,7 @@ def _loudness(path: Path) -> tuple[float, npt.NDArray[np.float64]]:
             levels.append(np.sqrt(np.square(window, dtype=np.float64).mean(axis=0).max()))
     return seconds, np.array(levels)
 
-
+# %% ../nbs/11a_prepare.ipynb #p14b
 _LOST = 0.1  # of the usual level: 20 dB
 
 
@@ -126,17 +126,13 @@ def find_loss(
         return f"the new file lasts {after:.2f} s instead of {before:.2f} s"
     count = min(len(levels), len(others))
     loud = np.flatnonzero(levels[:count] > 0.01 * levels.max(initial=0))
-    near = np.pad(others[:count], 1).astype(
-        np.float64
-    )  # a join of rates may shift a second a little
+    near = np.pad(others[:count], 1)  # a join of rates may shift a second a little
     nearby = np.maximum(np.maximum(near[:-2], near[1:-1]), near[2:])
     ratios = nearby[loud] / levels[loud]
-    quiet = loud[ratios < _LOST * np.median(ratios)] if len(loud) else loud
-    if len(quiet) or (len(loud) and not others.max() > 1e-4):
-        return (
-            f"the new file is silent at {quiet[0] if len(quiet) else 0} s, where the old one is not"
-        )
-    return ""
+    if not len(loud):
+        return ""
+    quiet = loud[(ratios < _LOST * np.median(ratios)) | (nearby[loud] < 1e-4)]
+    return f"the new file is silent at {quiet[0]} s, where the old one is not" if len(quiet) else ""
 
 # %% ../nbs/11a_prepare.ipynb #p17
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ __all__ = ['AUDIO_SUFFIXES', 'LARGEST_SAMPLE', 'AudioError', 'open_media', 'fram
 import contextlib
 import os
 import re
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 import numpy as np
@@ -34,6 +33,19 @@ class AudioError(PianoamtError):
     """A recording that cannot be read: one line that names the file and says why."""
 
 
+class _Nameless:
+    """An open file without a name; seeking to an impossible place fails quietly."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.tell, self._seek = file.read, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._seek(offset, whence)
+        except OSError:  # a damaged file sends its reader anywhere
+            return -1
+
+
 @contextlib.contextmanager
 def open_media(
     path: str | os.PathLike[str],  # an ordinary file
@@ -41,10 +53,9 @@ def open_media(
     "Open a recording or a film by its contents, whatever its name; raises `AudioError`."
     try:
         with open(check_file(path, AudioError), "rb") as file:
-            nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
             options = {"protocol_whitelist": "none"}
             with av.open(
-                nameless, "r", container_options=options, metadata_errors="replace"
+                _Nameless(file), "r", container_options=options, metadata_errors="replace"
             ) as media:
                 yield media
     except (av.FFmpegError, OSError) as error:
@@ -262,7 +273,7 @@ def _wav_missing(path: str | os.PathLike[str]) -> int:
             file.seek(length + length % 2, os.SEEK_CUR)
     return 0
 
-
+# %% ../nbs/01b_recordings.ipynb #r044b
 def _wav_hidden(path: str | os.PathLike[str], end: int) -> int:
     "Bytes that follow the sound of a WAV and are neither chunks nor tags."
     size, place = os.path.getsize(path), end + end % 2
