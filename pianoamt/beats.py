@@ -35,13 +35,13 @@ def beat_candidates(
 class BeatOptions:
     """Weights of the search for beats, chosen on validation titles."""
 
-    beat: float = 0.7  # of the chance that a group is a beat
-    tempo: float = 0.25  # of the length of a beat
-    phase: float = 0.2  # of the place in the beat
-    blur: float = 0.07  # how far a group may be off its place, beats
-    hidden: float = 4.4  # cost of a beat at which nothing starts
-    change: float = 6.0  # cost of a beat e times as long as the one before
-    usual: float = 0.17  # pull towards beats of 0.55 s
+    beat: float = 1.16  # of the chance that a group is a beat
+    tempo: float = 0.13  # of the length of a beat
+    phase: float = 0.29  # of the place in the beat
+    blur: float = 0.22  # how far a group may be off its place, beats
+    hidden: float = 5.1  # cost of a beat at which nothing starts
+    change: float = 8.3  # cost of a beat e times as long as the one before
+    usual: float = 0.127  # pull towards beats of 0.55 s
     span: int = 64  # candidates that a beat may reach across
     arcs: int = 24  # best beats kept that end at a candidate
     shortest: float = 0.14  # s
@@ -157,7 +157,7 @@ def track_beats(
     filled = np.searchsorted(beats, pulse.time + 0.03, side="right") - 1
     return beats[max(0, filled.min()) :]
 
-# %% ../nbs/22_beats.ipynb #c026
+# %% ../nbs/22_beats.ipynb #c027
 LEVELS = {
     "as found": 1.0,
     "half": 2.0,
@@ -180,7 +180,7 @@ def level_votes(
         votes[name] = float((chance * near).sum())
     return {name: vote / max(sum(votes.values()), 1e-9) for name, vote in votes.items()}
 
-# %% ../nbs/22_beats.ipynb #c031
+# %% ../nbs/22_beats.ipynb #c032
 def bar_evidence(
     pulse: Pulse,  # chords and what the network says of them
     beats: npt.NDArray[np.float64],  # s
@@ -194,7 +194,7 @@ def bar_evidence(
     np.add.at(count, at[inside], 1)
     return weight * evidence * (np.minimum(count, 3) ** 0.7 / np.maximum(count, 1))[:, None]
 
-# %% ../nbs/22_beats.ipynb #c033
+# %% ../nbs/22_beats.ipynb #c034
 CHANGE_METER, BREAK_BAR = 12.0, 10.0  # costs of a new metre, and of a bar that ends early
 
 
@@ -226,7 +226,7 @@ def viterbi(
         path.append(int(best[path[-1]]))
     return np.array(path[::-1])
 
-# %% ../nbs/22_beats.ipynb #c035
+# %% ../nbs/22_beats.ipynb #c036
 def find_bars(
     pulse: Pulse,  # chords and what the network says of them
     beats: npt.NDArray[np.float64],  # s
@@ -241,7 +241,7 @@ def find_bars(
         evidence[np.abs(beats - first_downbeat).argmin(), places[:, 1] > 0] -= 1e6
     return places[viterbi(evidence, _bar_steps())]
 
-# %% ../nbs/22_beats.ipynb #c040
+# %% ../nbs/22_beats.ipynb #c041
 METERS = {
     "half": (1, 2),
     "quarter": (1, 4),

@@ -1,6 +1,6 @@
 """Train the pulse network and measure sheet music on performances with known scores.
 
-`python tools/experiments/sheet.py train DATA RUN` trains from the pack in DATA and writes RUN.safetensors and RUN.onnx;
+`python tools/experiments/sheet.py train DATA RUN` trains from the pack in DATA and writes RUN and RUN_hands (.safetensors, .onnx);
 `python tools/experiments/sheet.py measure DATA USE` prints a row a title and the means, and `--json FILE` keeps them.
 DATA holds score_pack.npz and manifest.csv; USE is validation, test or real_dev.
 """
@@ -13,12 +13,30 @@ from pathlib import Path
 
 import mir_eval
 import numpy as np
+import torch
 
 from pianoamt.grid import TICKS, quantise, to_ticks
 from pianoamt.hands import find_keys, hand_logits, spell_notes, split_hands
 from pianoamt.notes import make_pedal
-from pianoamt.pulse import BAR_PLACES, BEAT_UNITS, FEATURES, find_pulse
-from pianoamt.pulse_train import NONE, PulseNet, PulseRecipe, read_pack, save_network, train_pulse
+from pianoamt.pulse import (
+    BAR_PLACES,
+    BEAT_UNITS,
+    FEATURES,
+    find_pulse,
+    group_features,
+    make_groups,
+    split_heads,
+)
+from pianoamt.pulse_train import (
+    NONE,
+    HandNet,
+    PulseNet,
+    PulseRecipe,
+    read_pack,
+    save_network,
+    train_hands,
+    train_pulse,
+)
 from pianoamt.result import to_pretty_midi
 from pianoamt.sheet import SheetOptions, find_timing, make_score
 from pianoamt.voices import make_voices
@@ -43,6 +61,23 @@ def train(data: Path, run: Path, steps: int) -> None:
             save_network(
                 averaged, run, (1, 300, FEATURES), {"steps": step, "recipe": recipe.__dict__}
             )
+    known = opinions(averaged.eval(), pieces[::2])
+    *_, (_, loss, hands) = train_hands(known, steps, HandNet())
+    print("hands", round(loss, 3))
+    save_network(hands, run.with_name(f"{run.name}_hands"), (1000, 1688), {"steps": steps})
+
+
+def opinions(network, pieces):
+    """The pulse network's opinion on the hand of each note."""
+    known = []
+    for piece in pieces:
+        groups = make_groups(piece.notes)
+        features = torch.as_tensor(group_features(piece.notes, piece.presses, groups))[None]
+        with torch.no_grad():
+            heads = split_heads(network(features)[0].numpy())
+        pitch = piece.notes["pitch"].astype(int)
+        known.append((piece, groups, heads["hand"][groups.group, pitch - 21]))
+    return known
 
 
 def to_pedal(presses):
