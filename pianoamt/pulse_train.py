@@ -440,7 +440,8 @@ def train_hands(
     for step in range(1, steps + 1):
         cosine = max(0.01, float(np.cos(step / steps * np.pi / 2)))
         optimiser.param_groups[0]["lr"] = rate * min(1, step / 100) * cosine
-        batches = [hand_batch(*pieces[k], rng) for k in rng.choice(len(pieces), 16)]
+        chosen = [pieces[k] for k in rng.choice(len(pieces), 16)]
+        batches = [hand_batch(piece, chords, own, rng) for piece, chords, own in chosen]
         features, hands = (torch.as_tensor(np.concatenate(x)) for x in zip(*batches, strict=True))
         loss = F.binary_cross_entropy_with_logits(network(features), hands)
         optimiser.zero_grad()
@@ -566,7 +567,7 @@ def _read_performance(
     title, order = f"{row['source']} {row['composer']} {row['title']}", np.lexsort((pitch, onset))
     return ScoredPerformance(notes, labels[order], presses, beats, place, unit, title)
 
-
+# %% ../nbs/29_sheet_train.ipynb #c065
 def read_pack(
     folder: str | Path,  # holds score_pack.npz and manifest.csv
     use: str,  # "train", "validation" or "test"

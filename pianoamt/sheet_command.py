@@ -9,6 +9,7 @@ __all__ = ['Inputs', 'SheetFormats', 'MeterOption', 'BeatOption', 'DownbeatOptio
 # %% ../nbs/34a_sheet_command.ipynb #c002
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,8 +132,6 @@ def sheet(
     weights: WeightsFile = None,  # for that
 ) -> int:  # exit code
     "Write sheet music: OUT/piece.musicxml for piece.wav or piece.mid."
-    from functools import cache
-
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
     suffixes, done = sheet_suffixes(formats), 0
