@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .files import PianoamtError, check_file, show_path
-from .notes import read_midi
 from pianoamt.terminal import (
-    Device,
     DeviceOption,
     OutFolder,
     OverwriteOption,
@@ -40,7 +37,8 @@ def read_played(
     transcriber: "Callable[[], Transcriber]",  # loads the network for recordings
 ) -> "Performance":  # notes and pedal
     "Read a MIDI file, or transcribe a recording."
-    from pianoamt.notes import Performance
+    from pianoamt.files import PianoamtError, check_file, show_path
+    from pianoamt.notes import Performance, read_midi
 
     with open(check_file(path), "rb") as file:
         is_midi = file.read(4) == b"MThd" or path.suffix.lower() in (".mid", ".midi")
@@ -63,6 +61,7 @@ def write_sheet(
     overwrite: bool = False,  # replace existing files
 ) -> "tuple[Sheet, list[Path]]":  # the sheet, and the files written
     "Write the sheet music of one file."
+    from pianoamt.files import PianoamtError, show_path
     from pianoamt.sheet import make_sheet
 
     for suffix in formats:
@@ -106,6 +105,7 @@ def sheet_suffixes(
     formats: str,  # "musicxml,pdf"
 ) -> list[str]:  # with dots
     "Read a list of formats."
+    from pianoamt.files import PianoamtError
     from pianoamt.sheet import SHEET_FORMATS
 
     names = [f".{name.strip().lower().removeprefix('.')}" for name in formats.split(",")]
@@ -128,16 +128,17 @@ def sheet(
     level: LevelOption = None,  # of the beats
     simple: SimpleOption = False,  # easier to read
     overwrite: OverwriteOption = False,  # else existing files are kept
-    device: DeviceOption = Device.auto,  # where recordings are transcribed
+    device: DeviceOption = "auto",  # where recordings are transcribed
     weights: WeightsFile = None,  # for that
 ) -> int:  # exit code
     "Write sheet music: OUT/piece.musicxml for piece.wav or piece.mid."
+    from pianoamt.files import PianoamtError, show_path
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
     suffixes, done = sheet_suffixes(formats), 0
     wishes = {"meter": meter, "tempo": tempo, "first_downbeat": first_downbeat, "key": key}
     wishes |= {"level": level and level.value, "simple": simple}
-    load = cache(lambda: load_transcriber(TranscribeOptions(device=device.value, weights=weights)))
+    load = cache(lambda: load_transcriber(TranscribeOptions(device=device, weights=weights)))
     for path in inputs:
         try:
             result, written = write_sheet(path, out, suffixes, wishes, load, overwrite)
