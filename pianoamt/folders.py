@@ -355,8 +355,8 @@ def plan_run(
             task = FileResult(path, outputs, state.st_size, state.st_mtime, digest)
             if not overwrite and is_done(task, run.out, known):
                 row = known[same_name(next(iter(outputs)))]
-                past = {name: row.get(name) for name in ("seconds", "notes")}
-                run.results.append(replace(task, status="skipped", **past))
+                seconds, notes = row.get("seconds"), row.get("notes")
+                run.results.append(replace(task, status="skipped", seconds=seconds, notes=notes))
             elif not overwrite and (problem := find_conflict(task, run.out, known)):
                 run.refuse(path, problem)
             else:
@@ -385,9 +385,13 @@ def _transcribe(
     saved = [result.save(out / name, options.tempo) for name in task.outputs]
     times = [path.stat().st_mtime for path in saved]
     done = replace(task, status="done", outputs=dict(zip(task.outputs, times, strict=True)))
-    found = {"seconds": result.seconds, "notes": len(result.notes)}
-    wall, warnings = time.perf_counter() - begun, tuple(result.warnings)
-    return replace(done, wall_seconds=wall, warnings=warnings, **found)
+    return replace(
+        done,
+        seconds=result.seconds,
+        notes=len(result.notes),
+        wall_seconds=time.perf_counter() - begun,
+        warnings=tuple(result.warnings),
+    )
 
 # %% ../nbs/30_folders.ipynb #c035
 def transcribe_file(
@@ -456,7 +460,7 @@ def run_on_cluster(
     work: Callable[[FileResult], FileResult],  # importable on the workers
     tasks: Iterable[FileResult],  # with paths that hold on all machines
     address: str,  # of a Dask scheduler
-) -> Generator[tuple[FileResult, FileResult | Exception], None, None]:  # as they come
+) -> Generator[tuple[FileResult, Any], None, None]:  # as they come
     "Do all tasks on a Dask cluster; closing the generator takes back what has not begun."
     with connect(address) as client:
         submit = client.get_executor(pure=False, retries=0).submit
@@ -516,8 +520,8 @@ def transcribe_files(
         outcomes = run_jobs(functools.partial(work, progress=tell), run.tasks, 1)
     with contextlib.closing(outcomes):
         for task, outcome in outcomes:
-            is_result = isinstance(outcome, FileResult)
-            result = outcome if is_result else _failure(run, task, outcome)
+            failed = isinstance(outcome, BaseException)
+            result = _failure(run, task, outcome) if failed else outcome
             run.results.append(result)
             finished += result.size
             tell()

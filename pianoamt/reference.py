@@ -105,7 +105,7 @@ def assignments(
     "The top-level assignments of a module, as written."
     source = inspect.getsource(module)
     lines = source.splitlines()
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         names = [part.id for target in targets if target for part in ast.walk(target)

@@ -106,7 +106,8 @@ def check_recipe(
     except (TypeError, KeyError, AttributeError) as error:
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run") from error
     both = before.keys() & now.keys()  # data that came from Python cannot be compared
-    if change := first_difference(*({n: side[n] for n in both} for side in (before, now))):
+    before, now = ({name: side[name] for name in both} for side in (before, now))
+    if change := first_difference(before, now):
         raise PianoamtError(f"{place}: holds another run ({change}); choose another folder")
 
 # %% ../nbs/14b_run_log.ipynb #c045
@@ -197,7 +198,7 @@ def read_log(
     if not Path(path).exists():
         return []
     lines = check_file(path).read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         for row in csv.DictReader(line for line in lines if line.endswith("\n")):
             with contextlib.suppress(TypeError, ValueError, KeyError):
@@ -288,17 +289,18 @@ def plot_log(
     "Draw the losses or scores of a run."
     import matplotlib.pyplot as plt
 
-    is_file = isinstance(log, (str, Path))
-    rows = read_log(log) if is_file else log
+    name = str(log) if isinstance(log, (str, Path)) else "the log"
+    rows = read_log(log) if isinstance(log, (str, Path)) else log
     if not rows:
-        raise PianoamtError(f"{log if is_file else 'the log'}: holds no rows to draw")
+        raise PianoamtError(f"{name}: holds no rows to draw")
     axes = ax if ax is not None else plt.subplots(figsize=(6, 2.8), layout="constrained")[1]
     is_loss = "total" in rows[0]
     names = ["total", *HEAD_SHARES] if is_loss else [name for name in rows[0] if name != "step"]
     for index, name in enumerate(names):
         values = [float(row.get(name, math.nan)) for row in rows]
-        style = {"ls": ("-", "--", ":", "-.")[index % 4], "color": "k" if index < 4 else "0.55"}
-        axes.plot([row["step"] for row in rows], values, label=name, **style)
+        line = ("-", "--", ":", "-.")[index % 4]
+        colour = "k" if index < 4 else "0.55"
+        axes.plot([row["step"] for row in rows], values, label=name, ls=line, color=colour)
     axes.set(xlabel="step", ylabel="loss" if is_loss else "score")
     axes.set_yscale("log" if is_loss else "linear")
     axes.legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)

@@ -63,7 +63,9 @@ class _Group(TyperGroup):
         panels: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             line = command.get_short_help_str(formatter.width - 20)
-            panels.setdefault(command.rich_help_panel, []).append((name.ljust(14), line))
+            panels.setdefault(getattr(command, "rich_help_panel", ""), []).append(
+                (name.ljust(14), line)
+            )
         for panel, rows in panels.items():
             with formatter.section(panel):
                 formatter.write_dl(rows)
@@ -111,8 +113,10 @@ def complain(
     trace: str | None = None,  # its traceback, if it arose in another process
 ) -> None:
     "Print an error as one line on standard error, after its traceback under --debug."
-    if _debug[0] and (trace or isinstance(error, Exception)):
-        typer.echo(trace or "".join(traceback.format_exception(error)), err=True, nl=False)
+    if _debug[0] and isinstance(error, Exception):
+        trace = trace or "".join(traceback.format_exception(error))
+    if _debug[0] and trace:
+        typer.echo(trace, err=True, nl=False)
     try:
         from pianoamt.files import describe_error
 
@@ -434,8 +438,8 @@ def transcribe(
         inputs, out = [path.absolute() for path in inputs], out.absolute()
         weights = weights.absolute() if weights and weights.exists() else weights
     names = dict.fromkeys(name.strip().lower().removeprefix(".") for name in formats.split(","))
-    network = durations, device, engine, weights
-    decoding = onset_threshold, offset_threshold, min_duration, tempo, tuning
+    network: tuple[Any, ...] = (durations, device, engine, weights)
+    decoding: tuple[Any, ...] = (onset_threshold, offset_threshold, min_duration, tempo, tuning)
     options = TranscribeOptions(tuple(filter(None, names)), *network, *decoding)
     how = {"base": base, "recursive": recursive, "keep_suffix": keep_suffix}
     return carry_out(plan_run(inputs, out, options, overwrite, **how), jobs, cluster, quiet)
@@ -599,8 +603,8 @@ def listen(
 
     stem, sound = find_source(source)
     check_folder(out)
-    network = {"device": device, "weights": weights, "onset_threshold": onset_threshold}
-    transcriber = load_transcriber(TranscribeOptions(**network))
+    options = TranscribeOptions(device=device, weights=weights, onset_threshold=onset_threshold)
+    transcriber = load_transcriber(options)
     target = out / f"{stem}.mid"
     if target.exists():
         target = out / f"{stem}-{time.strftime('%Y-%m-%d-%H%M%S')}.mid"

@@ -246,7 +246,7 @@ def tune_decoder(
     name, start = digest(weights.read_bytes()), saved_decoder(engine.info, weights)
     marks = {stem: digest(reference.read_bytes()) for stem, (_, reference) in pairs.items()}
     names = searched(durations)
-    settings = {"kind": "decoder", "weights": name, "durations": durations}
+    settings: dict[str, Any] = {"kind": "decoder", "weights": name, "durations": durations}
     settings |= {"pieces": marks, "searched": names}
     study = open_study(folder, settings, "maximize", optuna.pruners.WilcoxonPruner(), seed)
     pieces = load_pieces(engine, name, pairs, folder / "heard", durations, report)

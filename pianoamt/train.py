@@ -160,8 +160,10 @@ def best_row(
 ) -> int:  # index of the best, the first among equals; -1 without rows
     "Which validation was the best; a score that is not a number is the worst."
     found = [next(iter(list(row.values())[1:]), None) for row in rows]
-    is_score = [isinstance(score, float) and not math.isnan(score) for score in found]
-    firsts = [score if ok else -math.inf for score, ok in zip(found, is_score, strict=True)]
+    firsts = [
+        score if isinstance(score, float) and not math.isnan(score) else -math.inf
+        for score in found
+    ]
     return firsts.index(max(firsts)) if firsts else -1
 
 # %% ../nbs/15_train.ipynb #jd1

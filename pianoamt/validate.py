@@ -86,9 +86,12 @@ def learned_recordings(
     "What a run may not be judged on."
     folders = [Path(data.folder, name) for name in data.recordings]
     pieces = [piece for f in folders if f.is_dir() for piece in open_corpus(f).pieces]
-    used = [piece for piece in pieces if piece.audio]
-    used = [piece for piece in used if not any(n in piece.audio.stem for n in data.held_out)]
-    return {source_stamp(piece) for piece in used}
+    used = [(piece, piece.audio.stem) for piece in pieces if piece.audio]
+    return {
+        source_stamp(piece)
+        for piece, stem in used
+        if not any(name in stem for name in data.held_out)
+    }
 
 
 def open_run(
