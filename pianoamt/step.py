@@ -394,6 +394,7 @@ def silent_batch(
         "pedal": rolls[:, :, 0],
         "gain_known": rolls[:, 0, 0],
         "known": torch.ones(config.batch_size, len(HEAD_SHARES), device=device),
+        "trust": torch.ones_like(rolls),
         "audio": torch.zeros(config.batch_size, config.segment_frames * HOP, device=device),
     }
 
