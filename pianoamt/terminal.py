@@ -268,7 +268,9 @@ def check_folder(
     "Make a folder and write something there; OSError or PianoamtError if that does not work."
     from pianoamt.files import TEMP_PREFIX, PianoamtError, show_path
 
-    if not folder.is_dir() and (folder.exists() or folder.suffix.lower() in (".mid", ".midi")):
+    is_midi_name = folder.suffix.lower() in (".mid", ".midi")
+    # in this order, because another process may make the folder in between
+    if (folder.exists() or is_midi_name) and not folder.is_dir():
         raise PianoamtError(f"{show_path(folder)}: --out takes the name of a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
