@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CODECS', 'NO_CODEC', 'cut_to_direct', 'synthetic_room', 'add_room', 'equalise', 'compress', 'measure_level',
-           'coloured_noise', 'Codec', 'encode', 'decode', 'codec_delay', 'add_codec', 'check_range', 'Augmentation',
-           'augment']
+           'coloured_noise', 'Codec', 'encode', 'decode_bytes', 'codec_delay', 'add_codec', 'check_range',
+           'Augmentation', 'augment']
 
 # %% ../nbs/13b_augment.ipynb #c002
 import io
@@ -135,7 +135,7 @@ def encode(
     return data.getvalue()
 
 # %% ../nbs/13b_augment.ipynb #c056
-def decode(
+def decode_bytes(
     data: bytes,  # from `encode`
 ) -> npt.NDArray[np.float32]:  # mono, with the codec's delay, shape (samples,)
     "Uncompress a sound in memory."
@@ -157,7 +157,7 @@ def codec_delay(
     burst = np.zeros(16_000, np.float32)
     burst[6000:10_000] = 0.1 * np.random.default_rng(0).standard_normal(4000)
     try:
-        heard = decode(encode(burst, codec, level))
+        heard = decode_bytes(encode(burst, codec, level))
     except NO_CODEC:
         return None
     return int(signal.correlate(heard, burst).argmax()) - (len(burst) - 1)
@@ -172,7 +172,7 @@ def add_codec(
     late = codec_delay(codec, level)
     if late is None:
         return audio
-    heard = decode(encode(audio, codec, level))[max(0, late) :][: len(audio)]
+    heard = decode_bytes(encode(audio, codec, level))[max(0, late) :][: len(audio)]
     return np.pad(heard, (0, len(audio) - len(heard)))
 
 # %% ../nbs/13b_augment.ipynb #rng1

@@ -227,9 +227,7 @@ def default_weights() -> Path:
 
 
 def find_weights(
-    weights: str
-    | Path
-    | None,  # a file, the name of weights in the package ("tiny"), or None for the default
+    weights: str | Path | None,  # a file, "tiny" (in the package), or None for the default
 ) -> Path:  # the file
     "Where weights lie; a name is looked up in the package where no file is called so."
     if weights is None:
@@ -249,9 +247,7 @@ class TorchEngine(Engine):
 
     def __init__(
         self,
-        weights: str
-        | Path
-        | None = None,  # a file that `save_weights` made, default or tiny; None takes the default
+        weights: str | Path | None = None,  # a file, "tiny", or None for the default
         device: str = "auto",  # auto, cpu, cuda or mps
     ) -> None:
         self.device, self._process = pick_device(device), os.getpid()

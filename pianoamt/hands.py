@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WINDOW_GROUPS', 'WINDOW_KEYS', 'WINDOW', 'REACH', 'STRETCH', 'PROFILE', 'KEY_CHANGE', 'hand_windows', 'hand_facts',
-           'hand_logits', 'split_hands', 'find_keys', 'spell_notes', 'note_name']
+           'hand_logits', 'split_hands', 'find_keys', 'spell_notes', 'spelled_pitch']
 
 # %% ../nbs/24_hands.ipynb #c002
 from functools import cache
@@ -151,7 +151,7 @@ def spell_notes(
     return places[np.arange(len(pitch)), best]
 
 
-def note_name(
+def spelled_pitch(
     fifths: int,  # place on the line of fifths
     pitch: int,  # MIDI pitch
 ) -> tuple[str, int, int]:  # step, alteration in semitones, octave

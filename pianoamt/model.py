@@ -525,8 +525,7 @@ FORMAT = "pianoamt-3"
 def save_weights(
     model: PianoNet,  # the network
     path: str | Path,  # a .safetensors file, replaced in one step
-    info: dict[str, Any]
-    | None = None,  # anything worth knowing: data, steps, scores; must fit into JSON
+    info: dict[str, Any] | None = None,  # data, steps, scores, …; must fit into JSON
 ) -> None:
     "Write weights, config and notes on their origin to one file."
     metadata = {

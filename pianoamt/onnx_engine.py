@@ -105,8 +105,7 @@ OPSET = 20  # version of the operators' definitions; runtimes since 2024 know it
 
 def tensor_value(
     name: str,  # of an input or output
-    shape: Sequence[int | str]
-    | None = None,  # numbers, or names for lengths that vary; None says nothing
+    shape: Sequence[int | str] | None = None,  # numbers, names where it varies, or unknown
     whole: bool = False,  # int64 instead of float32
 ) -> "ValueInfoProto":  # its description
     "Describe an end of a graph."
@@ -465,9 +464,7 @@ def graph_error(
 # %% ../nbs/08b_onnx_engine.ipynb #c050
 def export_onnx(
     path: str | Path,  # an .onnx file, replaced in one step
-    weights: str
-    | Path
-    | None = None,  # a file that `save_weights` made, "tiny", or None for the bundled one
+    weights: str | Path | None = None,  # weights file, "tiny", or None for the default
 ) -> float:  # largest difference from the network that was met
     "Write transform and network to one ONNX file; raises `PianoamtError` should the two disagree."
     onnx, weights = need("onnx"), find_weights(weights)
@@ -568,9 +565,7 @@ class OnnxEngine(Engine):
 
     def __init__(
         self,
-        model: str
-        | Path
-        | None = None,  # a file that `export_onnx` made; None takes the bundled one
+        model: str | Path | None = None,  # from `export_onnx`; None takes the bundled one
         device: str = "auto",  # auto or cpu
     ) -> None:
         if device not in ("auto", "cpu"):
@@ -658,9 +653,7 @@ def choose_model(
 
 # %% ../nbs/08b_onnx_engine.ipynb #which1
 def make_engine(
-    weights: str
-    | Path
-    | None = None,  # a .safetensors or .onnx file, "tiny", or None for the default
+    weights: str | Path | None = None,  # .safetensors or .onnx file, "tiny" or the default
     device: str = "auto",  # auto, cpu, cuda or mps
     engine: str = "auto",  # auto, torch or onnx
 ) -> Engine:  # ready to compute

@@ -586,9 +586,7 @@ class Microphone:
 
     def __init__(
         self,
-        name: str
-        | int
-        | None = None,  # part of a device's name, or its number; None takes the system's default
+        name: str | int | None = None,  # part of a device's name, its number, or the default
         block_seconds: float = 0.05,  # length of a block, s
     ) -> None:
         sounddevice = import_sounddevice()

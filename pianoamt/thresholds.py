@@ -230,8 +230,7 @@ def keep_thresholds(
 # %% ../nbs/17_thresholds.ipynb #c035
 def tune_decoder(
     recordings: str | Path,  # development pieces: recordings with references beside them
-    folder: str
-    | Path,  # of the study: study.db, heard/ and tuned.safetensors; resumed if it exists
+    folder: str | Path,  # of the study: study.db, heard/, tuned.safetensors; can be resumed
     weights: str | Path | None = None,  # a weights file or "tiny"; None takes the default
     n_trials: int = 100,  # finished trials in all
     durations: str = "both",  # score "key" or "pedal" durations, or "both"
