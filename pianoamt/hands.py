@@ -7,16 +7,13 @@ __all__ = ['WINDOW_GROUPS', 'WINDOW_KEYS', 'WINDOW', 'REACH', 'STRETCH', 'PROFIL
            'hand_logits', 'split_hands', 'find_keys', 'spell_notes', 'spelled_pitch']
 
 # %% ../nbs/24_hands.ipynb #c002
-from functools import cache
-from importlib import import_module
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .beats import viterbi
-from .pulse import Groups, Pulse
+from .pulse import Groups, Pulse, bundled_session
 
 # %% ../nbs/24_hands.ipynb #c005
 WINDOW_GROUPS, WINDOW_KEYS = 8, 24  # chords before and after, semitones below and above
@@ -64,16 +61,6 @@ def hand_facts(
     return np.concatenate(facts, 1).astype(np.float32)
 
 # %% ../nbs/24_hands.ipynb #c011
-@cache
-def _session() -> Any:
-    "The bundled network for hands in onnxruntime."
-    onnxruntime = import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    model = (files("pianoamt") / "weights" / "hands.onnx").read_bytes()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def hand_logits(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pulse: Pulse,  # chords and what the pulse network says of them
@@ -85,7 +72,7 @@ def hand_logits(
     for start in range(0, len(notes), 4096):
         rows = np.arange(start, min(start + 4096, len(notes)))
         features = np.concatenate([hand_windows(groups, pitch, opinion, rows), facts[rows]], 1)
-        logits.append(_session().run(None, {"features": features})[0])
+        logits.append(bundled_session("hands").run(None, {"features": features})[0])
     return np.concatenate(logits).astype(np.float64)
 
 # %% ../nbs/24_hands.ipynb #c014

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['GROUP_SPREAD', 'LAGS', 'NEIGHBOURS', 'FEATURES', 'BEAT_SECONDS', 'PHASES', 'BAR_PLACES', 'BEAT_UNITS', 'HEADS',
            'group_onsets', 'Groups', 'make_groups', 'log_seconds', 'chord_features', 'gap_features', 'pedal_intervals',
-           'pedal_features', 'lag_features', 'harmony_features', 'group_features', 'split_heads', 'Pulse', 'find_pulse']
+           'pedal_features', 'lag_features', 'harmony_features', 'group_features', 'split_heads', 'Pulse',
+           'bundled_session', 'find_pulse']
 
 # %% ../nbs/21_pulse.ipynb #c002
 from dataclasses import dataclass
@@ -244,12 +245,14 @@ class Pulse:
 
 
 @cache
-def _session() -> Any:
-    "The bundled pulse network in onnxruntime."
+def bundled_session(
+    name: str,  # of a network for sheet music: pulse or hands
+) -> Any:  # onnxruntime.InferenceSession, in one thread
+    "Load a bundled network once, in onnxruntime."
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = (files("pianoamt") / "weights" / "pulse.onnx").read_bytes()
+    model = (files("pianoamt") / "weights" / f"{name}.onnx").read_bytes()
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -262,4 +265,5 @@ def find_pulse(
         raise PianoamtError("no notes: there is nothing to write as sheet music")
     groups = make_groups(notes)
     features = group_features(notes, pedal_intervals(pedal), groups)
-    return Pulse(groups, split_heads(_session().run(None, {"features": features[None]})[0][0]))
+    (outputs,) = bundled_session("pulse").run(None, {"features": features[None]})
+    return Pulse(groups, split_heads(outputs[0]))
