@@ -8,10 +8,9 @@ __all__ = ['Dataset', 'Layout', 'LayoutOption', 'DryRunOption', 'JobsOption', 'C
            'LayersOption', 'ApartOption', 'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption',
            'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption',
            'DevelopmentPieces', 'TruthFolder', 'FoundFolder', 'ConventionOption', 'JsonFile', 'ModelFile', 'PortOption',
-           'BrowserOption', 'LargestFile', 'LongestRecording', 'TriedFolder', 'TriedWeights', 'JsonOption',
-           'print_failures', 'print_next', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
-           'pack', 'pack_midi', 'training_bar', 'train', 'search', 'fit_thresholds', 'score', 'export', 'serve',
-           'doctor', 'main']
+           'BrowserOption', 'LargestFile', 'LongestRecording', 'JsonOption', 'print_failures', 'print_next',
+           'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess', 'pack', 'pack_midi',
+           'training_bar', 'train', 'search', 'fit_thresholds', 'score', 'export', 'serve', 'doctor', 'main']
 
 # %% ../nbs/35_cli.ipynb #k002
 import contextlib
@@ -26,10 +25,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import pianoamt.sheet_command  # noqa: F401, registers its command
+from .files import PianoamtError, show_path
 from pianoamt.terminal import (
     DeviceOption,
     Durations,
     EngineOption,
+    OutFolder,
     QuietOption,
     WeightsFile,
     app,
@@ -90,7 +91,6 @@ def rename(
     dry_run: DryRunOption = False,  # change nothing
 ) -> int:  # exit code
     "Rename all MIDI files to end in .mid. Never replaces a file."
-    from pianoamt.files import show_path
     from pianoamt.prepare import rename as rename_files
 
     result = rename_files(dataset, dry_run)
@@ -150,7 +150,6 @@ def check(
     "List what is missing, broken or doubtful in a dataset."
     from pianoamt.corpus import check as check_corpus
     from pianoamt.corpus import open_corpus
-    from pianoamt.files import show_path
 
     corpus = open_corpus(dataset, layout)
     with progress_bar("checking", quiet) as report:
@@ -198,7 +197,6 @@ def preprocess(
 ) -> int:  # exit code
     "Compute features and targets of a dataset. May be stopped and run again."
     from pianoamt.corpus import open_corpus
-    from pianoamt.files import PianoamtError
     from pianoamt.hcqt import HCQTConfig
     from pianoamt.model import ModelConfig
     from pianoamt.store import preprocess as preprocess_corpus
@@ -245,7 +243,6 @@ def pack(
     quiet: QuietOption = False,  # nothing but errors
 ) -> int:  # exit code
     "Sample a SoundFont for training. FluidSynth plays it; writes OUT/NAME.flac and .json."
-    from pianoamt.files import show_path
     from pianoamt.soundfont import pack_soundfont
 
     with progress_bar(show_path(font.name), quiet) as report:
@@ -271,7 +268,6 @@ def pack_midi(
 ) -> int:  # exit code
     "Collect MIDI files in one file. Training looks for DATA/midi/NAME.npz."
     from pianoamt.corpus import open_corpus, pack_corpus
-    from pianoamt.files import PianoamtError, show_path
 
     if out.suffix.lower() != ".npz":
         raise PianoamtError(f"{show_path(out)}: expected a name that ends in .npz")
@@ -326,7 +322,6 @@ def train(
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code
     "Train a network from a recipe. RUN/weights.safetensors is for `transcribe --weights`."
-    from pianoamt.files import show_path
     from pianoamt.validate import open_run
 
     trainer = open_run(recipe, run, data, cpu)
@@ -379,7 +374,6 @@ def search(
     cpu: CpuOption = False,  # stay off the GPU
 ) -> int:  # exit code: 2 if no trial was complete
     "Search learning rate and LSTM size in short runs. STUDY/best.json is for `train`."
-    from pianoamt.files import PianoamtError, show_path
     from pianoamt.study import SearchSpace, best_trial, search_recipe
 
     asked = {"steps": steps, "learning_rates": learning_rates, "hidden_sizes": hidden_sizes}
@@ -440,7 +434,6 @@ def score(
     json_file: JsonFile = None,  # everything in the table and more
 ) -> int:  # exit code
     "Score transcriptions against the truth, with mir_eval."
-    from pianoamt.files import show_path
     from pianoamt.score import score_folders
 
     scores = score_folders(truth, found, durations)
@@ -461,7 +454,6 @@ def export(
     weights: WeightsFile = None,  # .safetensors
 ) -> int:  # exit code
     "Write an ONNX file. Sound goes in, probabilities come out."
-    from pianoamt.files import show_path
     from pianoamt.onnx_engine import export_onnx
 
     error = export_onnx(model, weights)
@@ -498,21 +490,15 @@ def serve(
     return 0
 
 # %% ../nbs/35_cli.ipynb #c077
-TriedFolder = Annotated[
-    Path, typer.Option("--out", help="Folder to try; it is not made.", metavar="DIR")
-]
-TriedWeights = Annotated[
-    Path | None, typer.Option("--weights", help="Other weights to try.", metavar="FILE")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
 @command("Tools")
 def doctor(
-    out: TriedFolder = Path("midi_output"),  # where results would go
+    out: OutFolder = Path("midi_output"),  # where results would go
     device: DeviceOption = "auto",  # where the network runs
     engine: EngineOption = "auto",  # what it is computed with
-    weights: TriedWeights = None,  # .safetensors or .onnx
+    weights: WeightsFile = None,  # .safetensors or .onnx
     as_json: JsonOption = False,  # for programs
 ) -> int:  # exit code: 1 if transcription does not work
     "Check what works on this machine, and try it."

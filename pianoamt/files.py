@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from filelock import FileLock, Timeout
-
 # %% ../nbs/00c_files.ipynb #err1
 def _printable(
     text: str,  # any text
@@ -282,6 +280,8 @@ def _hold(
     folder: Path,  # an existing folder
 ) -> Iterator[None]:  # nothing
     "Lock a folder, or raise `PianoamtError` if another run has locked it."
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / _LOCK_NAME, timeout=1)
     try:
         held = lock.acquire()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .files import PianoamtError, check_file, show_path
 from pianoamt.terminal import (
     DeviceOption,
     OutFolder,
@@ -37,7 +38,6 @@ def read_played(
     transcriber: "Callable[[], Transcriber]",  # loads the network for recordings
 ) -> "Performance":  # notes and pedal
     "Read a MIDI file, or transcribe a recording."
-    from pianoamt.files import PianoamtError, check_file, show_path
     from pianoamt.notes import Performance, read_midi
 
     with open(check_file(path), "rb") as file:
@@ -61,7 +61,6 @@ def write_sheet(
     overwrite: bool = False,  # replace existing files
 ) -> "tuple[Sheet, list[Path]]":  # the sheet, and the files written
     "Write the sheet music of one file."
-    from pianoamt.files import PianoamtError, show_path
     from pianoamt.sheet import make_sheet
 
     for suffix in formats:
@@ -105,7 +104,6 @@ def sheet_suffixes(
     formats: str,  # "musicxml,pdf"
 ) -> list[str]:  # with dots
     "Read a list of formats."
-    from pianoamt.files import PianoamtError
     from pianoamt.sheet import SHEET_FORMATS
 
     names = [f".{name.strip().lower().removeprefix('.')}" for name in formats.split(",")]
@@ -132,7 +130,6 @@ def sheet(
     weights: WeightsFile = None,  # for that
 ) -> int:  # exit code
     "Write sheet music: OUT/piece.musicxml for piece.wav or piece.mid."
-    from pianoamt.files import PianoamtError, show_path
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
     suffixes, done = sheet_suffixes(formats), 0

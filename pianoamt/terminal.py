@@ -29,6 +29,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
+from pianoamt.files import (
+    TEMP_PREFIX,
+    PianoamtError,
+    check_file,
+    clean_path,
+    describe_error,
+    show_path,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,13 +125,7 @@ def complain(
         trace = trace or "".join(traceback.format_exception(error))
     if _debug[0] and trace:
         typer.echo(trace, err=True, nl=False)
-    try:
-        from pianoamt.files import describe_error
-
-        line = error if isinstance(error, str) else describe_error(error)
-    except ModuleNotFoundError as missing:
-        name = missing.name
-        line = f"this needs {name}, which is not installed; pip install {name}"
+    line = error if isinstance(error, str) else describe_error(error)
     typer.echo(f"pianoamt: {line}", err=True)
 
 # %% ../nbs/34_terminal.ipynb #c014
@@ -167,8 +169,6 @@ def as_path(
     text: str,  # a path as it was typed, pasted or dragged
 ) -> Path:  # the path that was meant
     "Clean a path of the command line."
-    from pianoamt.files import PianoamtError, clean_path
-
     try:
         return clean_path(text)
     except PianoamtError as error:
@@ -266,8 +266,6 @@ def check_folder(
     folder: Path,  # where results shall go
 ) -> None:
     "Make a folder and write something there; OSError or PianoamtError if that does not work."
-    from pianoamt.files import TEMP_PREFIX, PianoamtError, show_path
-
     is_midi_name = folder.suffix.lower() in (".mid", ".midi")
     # in this order, because another process may make the folder in between
     if (folder.exists() or is_midi_name) and not folder.is_dir():
@@ -284,8 +282,6 @@ def describe_result(
     out: Path,  # folder of the results
 ) -> str:  # one line
     "Say how it went with a recording."
-    from pianoamt.files import show_path
-
     name = show_path(result.recording)
     places = " and ".join(show_path(out / output) for output in result.outputs)
     if result.status == "skipped":
@@ -303,8 +299,6 @@ def print_result(
     quiet: bool = False,  # whether to print nothing but errors
 ) -> None:
     "Print the line of a recording: results to standard output, errors and warnings to standard error."
-    from pianoamt.files import show_path
-
     for warning in () if quiet else result.warnings:
         typer.echo(f"pianoamt: {show_path(result.recording)}: {warning}", err=True)
     if result.error:
@@ -336,7 +330,6 @@ def show_summary(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from pianoamt.files import show_path
     from pianoamt.folders import REPORT_NAME
 
     table = Table("recordings", "", "of sound", "notes", box=SIMPLE_HEAD)
@@ -392,8 +385,6 @@ def read_names(
     source: str,  # a file, or - for standard input
 ) -> list[Path]:  # the paths in it
     "Read a list of recordings."
-    from pianoamt.files import check_file
-
     is_stdin = source == "-"
     data = sys.stdin.buffer.read() if is_stdin else check_file(as_path(source)).read_bytes()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
@@ -428,7 +419,6 @@ def transcribe(
     quiet: QuietOption = False,  # whether to print nothing but errors
 ) -> int:  # exit code
     "Transcribe recordings: OUT/piece.mid for piece.wav. What is done already is skipped."
-    from pianoamt.files import PianoamtError
     from pianoamt.folders import TranscribeOptions, plan_run
 
     inputs = [*(audio or ()), *(read_names(files_from) if files_from else ())]
@@ -473,7 +463,6 @@ def demo(
     device: DeviceOption = "auto",  # where the network runs
 ) -> int:  # exit code
     "Transcribe the recording that comes with the package."
-    from pianoamt.files import show_path
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
     check_folder(out)
@@ -496,7 +485,6 @@ class Replay(contextlib.nullcontext[Iterable[Any]]):
         path: Path,  # the recording
     ) -> None:
         from pianoamt.audio import SAMPLE_RATE, audio_info
-        from pianoamt.files import show_path
         from pianoamt.stream import replay
 
         audio_info(path)
@@ -572,7 +560,6 @@ def save_heard(
     durations: str,  # key or pedal
 ) -> str:  # one line
     "Write what was heard so far, and say so."
-    from pianoamt.files import show_path
     from pianoamt.result import Transcription
 
     result = Transcription(stream.notes(), stream.pedal(), durations, stream.seconds)
