@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -253,8 +253,9 @@ def pair_names(
 ) -> dict[str, str]:  # a name → its partner among the others
     "Pair names that are equal, or alike for some disk, or in another folder."
     sides, pairs = (list(names), list(others)), dict[str, str]()
-    ways = [str, same_name, lambda name: PurePosixPath(same_name(name)).name]
-    for likeness in ways if any_folder else ways[:2]:
+    ways: list[Callable[[str], str]] = [str, same_name]
+    ways += [lambda name: PurePosixPath(same_name(name)).name] if any_folder else []
+    for likeness in ways:
         alike: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
         for side, done in enumerate((pairs.keys(), set(pairs.values()))):
             for name in sides[side]:

@@ -5,13 +5,11 @@
 # %% auto #0
 __all__ = ['SEGMENT_FRAMES', 'DOUBT', 'UNHEARD_SECONDS', 'Segments', 'Segment', 'Source', 'gain_between', 'arriving_strength',
            'cut_performance', 'RenderedSource', 'Recording', 'to_int16', 'play_at_speed', 'agreement', 'trust_teacher',
-           'RecordedSource', 'SegmentDataset', 'DataConfig', 'performances_to_leave_out', 'load_performances',
-           'load_rooms', 'find_audio_for', 'read_piano', 'read_recording', 'training_files', 'load_rendered',
-           'load_dataset']
+           'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms', 'find_audio_for',
+           'read_piano', 'read_recording', 'training_files', 'load_rendered', 'load_dataset']
 
 # %% ../nbs/13c_segments.ipynb #s002
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -25,8 +23,8 @@ from torch import Tensor
 
 from .audio import read_audio
 from .augment import Augmentation, augment, cut_to_direct
-from .corpus import MidiPack, dataset_files, load_midi_pack
-from .files import PianoamtError, check_file, read_csv, show_path
+from .corpus import MidiPack, load_midi_pack, pack_pieces
+from .files import PianoamtError, show_path
 from .jobs import in_threads
 from .loss import HEAD_SHARES, VELOCITY_DB
 from .notes import PEDAL_DTYPE, read_midi, read_tsv
@@ -39,6 +37,7 @@ from pianoamt.render import (
     time_attacks,
     vary_performance,
 )
+from .score import dataset_files
 from .targets import FRAMES_PER_SECOND, HOP, SAMPLE_RATE, Rolls, make_rolls
 
 # %% ../nbs/13c_segments.ipynb #c005
@@ -315,35 +314,17 @@ class DataConfig:
             raise ValueError("midi_shares names no pack to draw from")
 
 # %% ../nbs/13c_segments.ipynb #mat6
-def performances_to_leave_out(
-    folder: Path,  # holds .npz packs, and perhaps a manifest.csv and a hold_out.txt
-) -> set[str]:  # paths of performances, as in the packs
-    "Performances that are also measured on."
-    listed, columns = folder / "manifest.csv", ["path", "maps_real_piece"]
-    held_out, paths = folder / "hold_out.txt", set[str]()
-    if os.path.lexists(listed):
-        rows = read_csv(listed, "not a list of performances", columns)
-        paths |= {row["path"] for row in rows if row["maps_real_piece"]}
-    if os.path.lexists(held_out):
-        paths |= set(check_file(held_out).read_text(encoding="utf-8").split("\n"))
-    return paths
-
-
 def load_performances(
     folder: Path,  # holds .npz packs
     names: Sequence[str],  # packs to open
 ) -> list[tuple[MidiPack, npt.NDArray[np.intp]]]:  # packs, and the rows that may be used
     "Open packs and leave out what is not for training; raises `PianoamtError` if nothing is left."
-    left_out, packs = performances_to_leave_out(folder), []
-    for name in names:
-        pack = load_midi_pack(folder / f"{name}.npz")
-        for_training = [split == "train" for split in pack.split]
-        usable = np.flatnonzero(for_training & ~np.isin(pack.path, list(left_out)))
-        if not len(usable):
-            raise PianoamtError(
-                f"{show_path(folder / name)}.npz: no performance for training in it"
-            )
-        packs.append((pack, usable))
+    packs = []
+    for path in [folder / f"{name}.npz" for name in names]:
+        usable = [piece.row for piece in pack_pieces(path) if piece.split == "train"]
+        if not usable:
+            raise PianoamtError(f"{show_path(path)}: no performance for training in it")
+        packs.append((load_midi_pack(path), np.array(usable, np.intp)))
     return packs
 
 # %% ../nbs/13c_segments.ipynb #mat9
@@ -359,12 +340,10 @@ def find_audio_for(
     path: Path,  # a table
 ) -> Path:  # the recording it belongs to
     "The audio file with the same stem in the same folder."
-    found = [path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES]
-    for audio in found:
+    for audio in map(path.with_suffix, AUDIO_SUFFIXES):
         if audio.exists():
             return audio
-    tried = ", ".join(each.suffix for each in found)
-    raise PianoamtError(f"{show_path(path)}: no audio beside it (looked for {tried})")
+    raise PianoamtError(f"{show_path(path)}: no recording of the same name beside it")
 
 # %% ../nbs/13c_segments.ipynb #mat14
 def read_piano(
