@@ -76,13 +76,15 @@ class ModelConfig:
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
-    chunk: int = 32  # frames after which the LSTMs that run backwards begin anew
+    chunk: int = 32  # frames after which the backward LSTMs restart
     lookahead: tuple[int, int, int] = (
         24,
         40,
         16,
     )  # frames they hear beyond it: onset LSTM, notes' LSTM, pedal's LSTM
-    phases: int = 0  # of the `lstm_stride` ways to fold, how many are averaged in use; 0 is all
+    phases: int = (
+        0  # how many of the `lstm_stride` ways to pair frames are averaged in use; 0 is all
+    )
 
     def __post_init__(self) -> None:
         "Refuse sizes that no network has or the stride does not divide, and a transform that does not fit."
@@ -114,17 +116,17 @@ class ModelConfig:
 
     @property
     def conv_context(self) -> int:
-        "Frames on either side of one that the convolutions hear."
+        "Frames on either side of a frame that the convolutions see."
         return 2 * (self.stem_layers + self.time_layers)
 
     @property
     def lookahead_frames(self) -> int:
-        "Frames of features after the end of a chunk that its answers hang on."
+        "Frames of features after the end of a chunk that its predictions depend on."
         return self.lags[-1] + self.conv_context
 
     @property
     def phase_shifts(self) -> range:
-        "By how many frames the foldings that are averaged in use are shifted."
+        "Shifts, in frames, of the ways to pair frames that are averaged in use."
         return range(0, self.lstm_stride, self.lstm_stride // (self.phases or self.lstm_stride))
 
 # %% ../nbs/05_model.ipynb #sizes5
@@ -180,7 +182,7 @@ class InstanceNorm(nn.Module):
 def freeze_statistics(
     network: nn.Module,  # changed in place
 ) -> None:
-    "From now on let every `InstanceNorm` of a network use its running averages, in training too."
+    "Make every `InstanceNorm` of a network use its running averages, in training too."
     for module in network.modules():
         if isinstance(module, InstanceNorm):
             module.frozen_statistics = True
@@ -266,7 +268,7 @@ class LookaheadLSTM(nn.Module):
 
     def __init__(
         self,
-        inputs: int,  # numbers in one step of a sequence
+        inputs: int,  # size of one step of a sequence
         hidden: int,  # hidden size of each direction
         chunk: int,  # steps in a chunk
         lookahead: int,  # steps beyond a chunk that its last one may know of
@@ -359,7 +361,7 @@ def run_folded(
 ) -> tuple[
     Tensor, Tensor
 ]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
-    "Fold frames into steps, with empty ones behind the last where there are too few."
+    "Stack frames into steps; empty frames fill the last step."
     frames = picture.shape[2]
     values, states = group(
         F.pad(picture, (0, 0, 0, -frames % group.stride if frames else group.stride))
@@ -372,7 +374,7 @@ def average_phases(
     picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
     phase_shifts: Iterable[int],  # frames to leave out in front, 0 and others below the stride
 ) -> Tensor:  # values, shape (batch, outputs, frames, keys)
-    "Fold frames into steps in several ways and take the mean; frames left out keep the first answer."
+    "Average the predictions over several phases; frames that a phase leaves out keep the first one's."
     ways = {phase: run_folded(group, picture[:, :, phase:])[0] for phase in phase_shifts}
     return torch.stack(
         [torch.cat([ways[0][:, :, :phase], way], dim=2) for phase, way in ways.items()]
@@ -423,7 +425,7 @@ def run_note_heads(
 ) -> dict[
     str, Tensor
 ]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-    "How notes go on, once it is known where they begin."
+    "Predict frames, offsets, releases, velocities and the pedal from the trunk and the onsets."
     note, states = run_folded(note_group, torch.cat([trunk, onset.detach().sigmoid()], dim=1))
     rolls = dict(zip(PER_KEY_HEADS, torch.cat([onset, note], dim=1).unbind(1), strict=True))
     rolls["pedal"] = pedal(states)[:, : trunk.shape[2]]
@@ -438,7 +440,7 @@ def set_first_logits(
     group: FGLSTM,  # changed in place
     heads: tuple[str, ...],  # names of its outputs
 ) -> None:
-    "Let a fresh layer answer what is likely before anything is known."
+    "Set the biases of a new layer so that it first predicts probabilities of 0.018."
     group.direct.bias.copy_(torch.tensor([FIRST_LOGITS[name] for name in heads]))
 
 # %% ../nbs/05_model.ipynb #net2
@@ -468,7 +470,7 @@ class PianoNet(nn.Module):
     ) -> dict[
         str, Tensor
     ]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll; in eval mode onsets are averaged over several ways of folding frames into steps."
+        "Logits of every roll; in eval mode onsets are averaged over the phases."
         trunk = self.trunk(features.contiguous(memory_format=torch.channels_last))
         return self.heads(trunk, (0,) if self.training else self.config.phase_shifts)
 
@@ -527,7 +529,7 @@ def save_weights(
     path: str | Path,  # a .safetensors file, replaced in one step
     info: dict[str, Any] | None = None,  # data, steps, scores, …; must fit into JSON
 ) -> None:
-    "Write weights, config and notes on their origin to one file."
+    "Write weights, config and information about their training to one file."
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(model.config)),
@@ -545,7 +547,7 @@ def _check_tensors(
     info: Any,  # its notes
     tensors: dict[str, Tensor],  # its numbers
 ) -> None:
-    "ValueError where they do not go together, before the memory for the network is taken."
+    "Raise ValueError if they do not fit together, before the network is allocated."
     with torch.device("meta"):  # shapes without numbers
         shapes = {name: tensor.shape for name, tensor in PianoNet(config).state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
