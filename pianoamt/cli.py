@@ -172,7 +172,7 @@ def describe_store(
     details = f" ({size})" if result.stored else ""
     return f"pieces stored: {len(result.stored)}{details}; stored already: {result.kept}"
 
-# %% ../nbs/35_cli.ipynb #c098
+
 StoreFolder = Annotated[
     Path, path_of("Folder of the store; extended if it exists.", "--store", metavar="DIR")
 ]
@@ -184,7 +184,7 @@ GammaOption = Annotated[
     float | None, typer.Option(min=0, help="Extra bandwidth of every bin.", metavar="HZ")
 ]
 
-
+# %% ../nbs/35_cli.ipynb #c098
 @command("Datasets")
 def preprocess(
     dataset: Dataset,  # recordings with notes
@@ -213,7 +213,7 @@ def preprocess(
     typer.echo("".join(f"rebuilt {line}\n" for line in result.rebuilt) + describe_store(result))
     return exit_code(len(result.stored) + result.kept, len(result.failures))
 
-# %% ../nbs/35_cli.ipynb #c101
+# %% ../nbs/35_cli.ipynb #c100a
 FontFile = Annotated[Path, path_of("An .sf2 or .sf3 file.", metavar="FONT")]
 PackFolder = Annotated[Path, path_of("Folder for the pack.", metavar="OUT")]
 BankOption = Annotated[int | None, typer.Option(min=0, help="Bank of the instrument.", metavar="N")]
@@ -230,7 +230,7 @@ ApartOption = Annotated[
     int, typer.Option(min=1, help="Leave at least N semitones between two keys.", metavar="N")
 ]
 
-
+# %% ../nbs/35_cli.ipynb #c101
 @command("Datasets")
 def pack(
     font: FontFile,  # the SoundFont

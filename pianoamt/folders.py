@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['REPORT_NAME', 'TranscribeOptions', 'SetupError', 'load_transcriber', 'options_hash', 'find_recordings', 'result_name',
            'check_names', 'FileResult', 'append_row', 'read_report', 'is_done', 'find_conflict', 'FolderRun',
-           'name_results', 'plan_run', 'transcribe_file', 'default_jobs', 'connect', 'run_on_cluster',
-           'transcribe_files']
+           'name_results', 'plan_run', 'transcribe_file', 'default_jobs', 'run_on_cluster', 'transcribe_files']
 
 # %% ../nbs/30_folders.ipynb #c002
 import asyncio
@@ -24,7 +23,7 @@ from concurrent.futures import CancelledError, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -44,9 +43,6 @@ from .recordings import AUDIO_SUFFIXES
 from .result import OUTPUT_FORMATS
 from .transcription import Transcriber
 from .tuning import check_tuning
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 # %% ../nbs/30_folders.ipynb #c006
 @dataclass(frozen=True)
@@ -84,13 +80,9 @@ def load_transcriber(
     "Load the network, once in each process; raises `SetupError` if that is not possible."
     if options.threads:  # PyTorch and onnxruntime read this when they are loaded
         os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
-    wanted = {
-        "onset_threshold": options.onset_threshold,
-        "offset_threshold": options.offset_threshold,
-        "release_threshold": options.offset_threshold,
-        "min_duration": options.min_duration,
-    }
-    given = {name: value for name, value in wanted.items() if value is not None}
+    wanted = asdict(options) | {"release_threshold": options.offset_threshold}
+    names = ("onset_threshold", "offset_threshold", "release_threshold", "min_duration")
+    given = {name: wanted[name] for name in names if wanted[name] is not None}
     try:
         check_tuning(options.tuning or 0.0)
         transcriber = Transcriber(options.weights, options.device, engine=options.engine)
@@ -115,11 +107,10 @@ def options_hash(
 # %% ../nbs/30_folders.ipynb #c038
 def find_recordings(
     folder: Path,  # where to look
+    others: Counter[str],  # gets how many files of other kinds there are
     recursive: bool = True,  # whether to look into its subfolders
-    passed_over: Counter[str] | None = None,  # gets how many files of other kinds there are
 ) -> Iterator[Path]:  # recordings, folder by folder; raises OSError for unreadable folders
     "List the recordings in a folder."
-    others = Counter[str]() if passed_over is None else passed_over
 
     def refuse(error: OSError) -> None:
         raise error
@@ -300,6 +291,14 @@ class FolderRun:
         line = error if isinstance(error, str) else describe_error(error, path)
         self.results.append(FileResult(path, {}, status="failed", error=line))
 
+    def make_absolute(self) -> None:
+        "Make all paths absolute, so that they hold on other machines."
+        weights, tasks = self.options.weights, self.tasks
+        if weights and weights.exists():
+            self.options = replace(self.options, weights=weights.absolute())
+        self.out = self.out.absolute()
+        self.tasks = [replace(task, recording=task.recording.absolute()) for task in tasks]
+
 # %% ../nbs/30_folders.ipynb #c055x0
 def name_results(
     run: FolderRun,  # gets what cannot be read, and what was passed over
@@ -309,27 +308,27 @@ def name_results(
     recursive: bool = True,  # whether to look into subfolders
     keep_suffix: bool = False,  # whether a.wav becomes a.wav.mid
 ) -> dict[Path, str]:  # recordings, and the names of their results
-    "Find the recordings of a run and name their results."
-    real_folder = functools.cache(os.path.realpath)
+    "Find the recordings of a run and name their results; `PianoamtError` if names clash."
     written = {same_name(os.path.realpath(run.out / name)) for name in known}
     names, seen = {}, set()
     for path in inputs:
         is_folder = os.path.isdir(path)
         try:
-            found = [*find_recordings(path, recursive, run.passed_over)] if is_folder else [path]
+            found = [*find_recordings(path, run.passed_over, recursive)] if is_folder else [path]
         except OSError as error:
             run.refuse(path, error)
             continue
         if not found:
             run.refuse(path, PianoamtError("no recordings in this folder"))
         for audio in found:
-            place = os.path.join(real_folder(audio.parent), audio.name)
+            place = os.path.join(os.path.realpath(audio.parent), audio.name)
             if is_folder and same_name(place) in written:
                 run.passed_over["results"] += 1
             elif place not in seen:
                 top = base or (path if is_folder else path.parent)
                 names[audio] = result_name(audio, top, keep_suffix)
             seen.add(place)
+    check_names(names)
     return names
 
 # %% ../nbs/30_folders.ipynb #c057
@@ -344,7 +343,6 @@ def plan_run(
     run = FolderRun(Path(out), options or TranscribeOptions())
     digest, known = options_hash(run.options), read_report(run.out)
     names = name_results(run, map(Path, inputs), known, **naming)
-    check_names(names)
     originals = {os.path.realpath(path) for path in names}
     for path, name in names.items():
         outputs = dict.fromkeys(f"{name}.{ending}" for ending in run.options.formats)
@@ -355,8 +353,8 @@ def plan_run(
             task = FileResult(path, outputs, state.st_size, state.st_mtime, digest)
             if not overwrite and is_done(task, run.out, known):
                 row = known[same_name(next(iter(outputs)))]
-                seconds, notes = row.get("seconds"), row.get("notes")
-                run.results.append(replace(task, status="skipped", seconds=seconds, notes=notes))
+                counts = {key: row[key] for key in ("seconds", "notes")}
+                run.results.append(replace(task, status="skipped", **counts))
             elif not overwrite and (problem := find_conflict(task, run.out, known)):
                 run.refuse(path, problem)
             else:
@@ -372,7 +370,7 @@ def _transcribe(
     options: TranscribeOptions,  # of the run
     progress: Callable[[float], None] | None = None,  # called with the bytes done
 ) -> FileResult:  # done
-    "Transcribe one recording and write its outputs."
+    "Transcribe one recording, write its outputs and report them."
     transcriber, begun = load_transcriber(options), time.perf_counter()
     result = transcriber.transcribe(
         task.recording,
@@ -384,14 +382,32 @@ def _transcribe(
     append_row(out, replace(task, status="writing"))
     saved = [result.save(out / name, options.tempo) for name in task.outputs]
     times = [path.stat().st_mtime for path in saved]
-    done = replace(task, status="done", outputs=dict(zip(task.outputs, times, strict=True)))
-    return replace(
-        done,
+    done = replace(
+        task,
+        status="done",
+        outputs=dict(zip(task.outputs, times, strict=True)),
         seconds=result.seconds,
         notes=len(result.notes),
         wall_seconds=time.perf_counter() - begun,
         warnings=tuple(result.warnings),
     )
+    append_row(out, done)
+    return done
+
+# %% ../nbs/30_folders.ipynb #c067a
+def _failure(
+    task: FileResult,  # a recording
+    out: Path,  # folder of the results
+    error: Exception,  # what came instead of a result
+) -> FileResult:  # failed
+    "Report a recording that failed; `SetupError` and a full disk are raised."
+    is_full = isinstance(error, OSError) and error.errno in DISK_FULL
+    if isinstance(error, SetupError) or is_full:
+        raise error
+    line, trace = describe_error(error, task.recording), "".join(traceback.format_exception(error))
+    result = replace(task, status="failed", outputs={}, error=line, trace=trace)
+    append_row(out, result)
+    return result
 
 # %% ../nbs/30_folders.ipynb #c035
 def transcribe_file(
@@ -405,14 +421,9 @@ def transcribe_file(
     if (task.hash, task.pianoamt) != (options_hash(options), __version__):
         raise SetupError(f"a worker needs pianoamt {task.pianoamt} and the same weights")
     try:
-        result = _transcribe(task, out, options, progress)
+        return _transcribe(task, out, options, progress)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise
-        line, trace = describe_error(error, task.recording), traceback.format_exc()
-        result = replace(task, status="failed", outputs={}, error=line, trace=trace)
-    append_row(out, result)
-    return result
+        return _failure(task, out, error)
 
 # %% ../nbs/30_folders.ipynb #c062b
 _WORKER_BYTES = 1.5e9  # memory of one process, with room for a long recording
@@ -433,63 +444,57 @@ def default_jobs(
     worth = 1 + sum(task.size for task in run.tasks) / _WORTH_BYTES
     return max(1, int(min(count_cores(), len(run.tasks), memory / _WORKER_BYTES, worth)))
 
-# %% ../nbs/30_folders.ipynb #j31
+# %% ../nbs/30_folders.ipynb #j33
 _CLUSTER_SECONDS = 20.0  # in which a scheduler and a worker must answer
 
 
-def connect(
+def run_on_cluster(
+    work: Callable[[FileResult], FileResult],  # importable on the workers
+    tasks: Iterable[FileResult],  # with paths that hold on all machines
     address: str,  # of a Dask scheduler, such as tcp://192.168.0.1:8786
-) -> "Client":  # to hand out work
-    "Connect to a cluster; raises `PianoamtError` if no worker answers."
-    try:
-        from distributed import Client
-    except ImportError:
-        cure = 'pip install "pianoamt[cluster]"'
-        raise PianoamtError(f"a cluster needs a further package: {cure}") from None
+) -> Generator[tuple[FileResult, Any], None, None]:  # as they come
+    "Do all tasks on a Dask cluster; closing the generator takes back what has not begun."
+    from distributed import Client
+
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we report errors as lines
     try:
         client = Client(address, timeout=_CLUSTER_SECONDS, set_as_default=False)
         client.wait_for_workers(1, timeout=_CLUSTER_SECONDS)
     except (OSError, ValueError, asyncio.TimeoutError) as error:
-        problem = f"no Dask cluster with workers answers ({error})"
-        raise PianoamtError(f"{address}: {problem}") from None
-    return client
-
-# %% ../nbs/30_folders.ipynb #j33
-def run_on_cluster(
-    work: Callable[[FileResult], FileResult],  # importable on the workers
-    tasks: Iterable[FileResult],  # with paths that hold on all machines
-    address: str,  # of a Dask scheduler
-) -> Generator[tuple[FileResult, Any], None, None]:  # as they come
-    "Do all tasks on a Dask cluster; closing the generator takes back what has not begun."
-    with connect(address) as client:
+        raise PianoamtError(f"{address}: no Dask cluster with workers answers ({error})") from None
+    with client:
         submit = client.get_executor(pure=False, retries=0).submit
         waiting = {submit(work, task): task for task in tasks}
         try:
             for future in as_completed(waiting):
                 task = waiting.pop(future)
-                try:
-                    yield task, future.exception() or future.result()
-                except CancelledError:
-                    raise SetupError("the Dask scheduler is gone; run it again later") from None
+                yield task, future.exception() or future.result()
+        except CancelledError:
+            raise SetupError("the Dask scheduler is gone; run it again later") from None
         finally:
             for future in waiting:
                 future.cancel()
 
-# %% ../nbs/30_folders.ipynb #c067a
-def _failure(
-    run: FolderRun,  # whose task it is
-    task: FileResult,  # a recording
-    error: Exception,  # what came instead of a result
-) -> FileResult:  # failed
-    "Report a recording whose process died; raises what concerns all recordings."
-    is_full = isinstance(error, OSError) and error.errno in DISK_FULL
-    if isinstance(error, SetupError) or is_full:
-        raise error
-    line = describe_error(error, task.recording)
-    result = replace(task, status="failed", outputs={}, error=line)
-    append_row(run.out, result)
-    return result
+# %% ../nbs/30_folders.ipynb #j36
+def _outcomes(
+    run: FolderRun,  # planned
+    jobs: int | None,  # processes; None chooses
+    cluster: str | None,  # address of a Dask scheduler
+    progress: Callable[[float], None],  # called with the bytes done, where one process does it all
+) -> Generator[tuple[FileResult, Any], None, None]:  # each task with its result or error
+    "Do the tasks of a run here, in other processes or on a cluster."
+    if cluster:
+        run.make_absolute()
+    jobs = min(jobs or default_jobs(run), len(run.tasks))
+    threads = max(1, count_cores() // jobs) if jobs > 1 else None
+    options = replace(run.options, threads=threads)
+    work = functools.partial(transcribe_file, out=run.out, options=options)
+    largest_first = sorted(run.tasks, key=lambda task: -task.size)
+    if cluster:
+        return run_on_cluster(work, largest_first, cluster)
+    if jobs > 1:
+        return run_jobs(work, largest_first, jobs)
+    return run_jobs(functools.partial(work, progress=progress), run.tasks, 1)
 
 # %% ../nbs/30_folders.ipynb #c067
 def transcribe_files(
@@ -505,23 +510,12 @@ def transcribe_files(
         if progress:
             progress((finished + part) / total)
 
-    jobs = min(jobs or default_jobs(run), len(run.tasks))
-    threads = max(1, count_cores() // jobs) if jobs > 1 else None
-    options = replace(run.options, threads=threads)
-    work = functools.partial(transcribe_file, out=run.out, options=options)
-    largest_first = sorted(run.tasks, key=lambda task: -task.size)
     if run.out.is_dir():
         remove_leftovers(run.out)  # of a run that was killed
-    if cluster:
-        outcomes = run_on_cluster(work, largest_first, cluster)
-    elif jobs > 1:
-        outcomes = run_jobs(work, largest_first, jobs)
-    else:
-        outcomes = run_jobs(functools.partial(work, progress=tell), run.tasks, 1)
-    with contextlib.closing(outcomes):
+    with contextlib.closing(_outcomes(run, jobs, cluster, tell)) as outcomes:
         for task, outcome in outcomes:
-            failed = isinstance(outcome, BaseException)
-            result = _failure(run, task, outcome) if failed else outcome
+            failed = isinstance(outcome, Exception)
+            result = _failure(task, run.out, outcome) if failed else outcome
             run.results.append(result)
             finished += result.size
             tell()

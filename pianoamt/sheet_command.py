@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['Inputs', 'SheetFormats', 'MeterOption', 'BeatOption', 'DownbeatOption', 'KeyOption', 'LevelOption', 'SimpleOption',
-           'read_played', 'write_sheet', 'Level', 'sheet_suffixes', 'sheet']
+           'read_played', 'write_sheet', 'sheet_suffixes', 'sheet']
 
 # %% ../nbs/34a_sheet_command.ipynb #c002
 from collections.abc import Callable, Sequence
-from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +24,7 @@ from pianoamt.terminal import (
     complain,
     exit_code,
     path_of,
+    split_formats,
 )
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ def write_sheet(
     return sheet, [file for suffix in formats for file in sheet.save(out / f"{path.stem}{suffix}")]
 
 # %% ../nbs/34a_sheet_command.ipynb #c013
-class Level(str, Enum):
-    """How beats are counted."""
-
-    half = "half"
-    double = "double"
-
-
 _INPUTS = "Recordings or MIDI files."
 _SHEETS = "Write these: musicxml, pdf, svg, png."
 _METER = "Time signature, e.g. 3/4 or 6/8. Default: found by the program."
@@ -96,7 +89,7 @@ BeatOption = Annotated[
 ]
 DownbeatOption = Annotated[float | None, typer.Option(help=_FIRST, metavar="SECONDS")]
 KeyOption = Annotated[int | None, typer.Option(min=-7, max=7, help=_KEY, metavar="N")]
-LevelOption = Annotated[Level | None, typer.Option(help=_LEVEL)]
+LevelOption = Annotated[Literal["half", "double"] | None, typer.Option(help=_LEVEL)]
 SimpleOption = Annotated[bool, typer.Option("--simple", help="One voice a staff, no grace notes.")]
 
 # %% ../nbs/34a_sheet_command.ipynb #c015
@@ -106,12 +99,12 @@ def sheet_suffixes(
     "Read a list of formats."
     from pianoamt.sheet import SHEET_FORMATS
 
-    names = [f".{name.strip().lower().removeprefix('.')}" for name in formats.split(",")]
+    names = [f".{name}" for name in split_formats(formats)]
     wrong = [name for name in names if name not in SHEET_FORMATS]
     if wrong:
         known = ", ".join(name[1:] for name in SHEET_FORMATS)
         raise PianoamtError(f"cannot write {', '.join(wrong)}; use {known}")
-    return list(dict.fromkeys(names))
+    return names
 
 # %% ../nbs/34a_sheet_command.ipynb #c017
 @command("Transcribe")
@@ -134,14 +127,13 @@ def sheet(
 
     suffixes, done = sheet_suffixes(formats), 0
     wishes = {"meter": meter, "tempo": tempo, "first_downbeat": first_downbeat, "key": key}
-    wishes |= {"level": level and level.value, "simple": simple}
+    wishes |= {"level": level, "simple": simple}
     load = cache(lambda: load_transcriber(TranscribeOptions(device=device, weights=weights)))
     for path in inputs:
         try:
             result, written = write_sheet(path, out, suffixes, wishes, load, overwrite)
+            typer.echo(f"{show_path(path)}: {result!r} → {', '.join(map(show_path, written))}")
+            done += 1
         except PianoamtError as error:
             complain(error)
-            continue
-        typer.echo(f"{show_path(path)}: {result!r} → {', '.join(map(show_path, written))}")
-        done += 1
     return exit_code(done, len(inputs) - done)

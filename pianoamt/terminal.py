@@ -7,9 +7,9 @@ __all__ = ['app', 'Durations', 'DurationsOption', 'DeviceOption', 'EngineOption'
            'OffsetThreshold', 'MinDuration', 'TuningOption', 'OutFolder', 'FormatsOption', 'TempoOption',
            'RecursiveOption', 'OverwriteOption', 'KeepSuffix', 'BaseFolder', 'FilesFrom', 'ProcessesOption',
            'ClusterOption', 'QuietOption', 'Recordings', 'InputOption', 'LiveTuning', 'complain', 'command',
-           'exit_code', 'as_path', 'path_of', 'progress_bar', 'check_folder', 'describe_result', 'print_result',
-           'show_hours', 'open_console', 'show_summary', 'carry_out', 'read_names', 'transcribe', 'show_notes', 'demo',
-           'Replay', 'find_source', 'hold_interrupt', 'listen_to', 'save_heard', 'listen']
+           'exit_code', 'as_path', 'path_of', 'split_formats', 'progress_bar', 'check_folder', 'describe_result',
+           'print_result', 'show_hours', 'open_console', 'show_summary', 'carry_out', 'find_inputs', 'transcribe',
+           'show_notes', 'demo', 'find_source', 'hold_interrupt', 'listen_to', 'save_heard', 'listen']
 
 # %% ../nbs/34_terminal.ipynb #c002
 import contextlib
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from pianoamt.folders import FileResult, FolderRun
     from pianoamt.result import Transcription
-    from pianoamt.stream import Microphone, Stream
+    from pianoamt.stream import Stream
 
 # %% ../nbs/34_terminal.ipynb #c005
 class _Command(TyperCommand):
@@ -90,27 +90,22 @@ app = typer.Typer(
 _debug = [False]  # whether errors are shown with their traceback
 
 
-def _show_version(
-    wanted: bool,  # whether --version was given
-) -> None:
+def _show_version(wanted: bool) -> None:
     "Print the version and exit."
     if wanted:
         typer.echo(f"pianoamt {__version__}")
         raise typer.Exit
 
 
+_VERSION = typer.Option(
+    "--version", callback=_show_version, is_eager=True, help="Show the version."
+)
+_DEBUG = typer.Option("--debug", envvar="PIANOAMT_DEBUG", help="Show the traceback of an error.")
+
+
 @app.callback()
 def _start(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,  # handled by its callback
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", envvar="PIANOAMT_DEBUG", help="Show the traceback of an error."),
-    ] = False,  # kept for the commands
+    version: Annotated[bool, _VERSION] = False, debug: Annotated[bool, _DEBUG] = False
 ) -> None:
     "Piano recordings to MIDI. `pianoamt COMMAND --help` explains a command."
     _debug[0] = debug
@@ -183,6 +178,14 @@ def path_of(
     "Describe an argument or an option that is a path."
     kind = typer.Option if names else typer.Argument
     return kind(*names, help=what, metavar=metavar, parser=as_path)
+
+# %% ../nbs/34_terminal.ipynb #i02
+def split_formats(
+    text: str,  # such as "mid,.PNG"
+) -> tuple[str, ...]:  # each once, in lower case, without its dot
+    "Read a list of formats."
+    names = (name.strip().lower().removeprefix(".") for name in text.split(","))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 # %% ../nbs/34_terminal.ipynb #i04
 _DURATIONS = (
@@ -359,6 +362,8 @@ def carry_out(
     "Do what is planned, with a progress bar and a line for each recording."
     from pianoamt.folders import transcribe_files
 
+    if cluster and jobs:
+        raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
     before, is_single = len(run.results), len(run.tasks) + len(run.results) == 1
     for result in run.results:
         if result.error or is_single:
@@ -381,20 +386,26 @@ def carry_out(
     return exit_code(run.count("done")[0] + run.count("skipped")[0], run.count("failed")[0])
 
 # %% ../nbs/34_terminal.ipynb #c046a
-def read_names(
-    source: str,  # a file, or - for standard input
-) -> list[Path]:  # the paths in it
-    "Read a list of recordings."
-    is_stdin = source == "-"
-    data = sys.stdin.buffer.read() if is_stdin else check_file(as_path(source)).read_bytes()
+def find_inputs(
+    named: list[Path] | None,  # on the command line
+    source: str | None = None,  # a file with more of them, or - for standard input
+) -> list[Path]:  # recordings and folders, at least one
+    "Collect what to transcribe."
+    data = b""
+    if source:
+        is_stdin = source == "-"
+        data = sys.stdin.buffer.read() if is_stdin else check_file(as_path(source)).read_bytes()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [Path(os.fsdecode(name)) for name in names if name.strip()]
+    found = [*(named or ()), *(Path(os.fsdecode(name)) for name in names if name.strip())]
+    if not found:
+        raise PianoamtError("nothing to transcribe; name recordings or folders")
+    return found
 
-# %% ../nbs/34_terminal.ipynb #c047
+
 _AUDIO = "Recordings or films of any format, or folders of them."
 Recordings = Annotated[list[Path] | None, path_of(_AUDIO, metavar="AUDIO")]
 
-
+# %% ../nbs/34_terminal.ipynb #c047
 @command("Transcribe")
 def transcribe(
     audio: Recordings = None,  # files and folders
@@ -421,20 +432,11 @@ def transcribe(
     "Transcribe recordings: OUT/piece.mid for piece.wav. What is done already is skipped."
     from pianoamt.folders import TranscribeOptions, plan_run
 
-    inputs = [*(audio or ()), *(read_names(files_from) if files_from else ())]
-    if not inputs:
-        raise PianoamtError("nothing to transcribe; name recordings or folders")
-    if cluster and jobs:
-        raise PianoamtError("--jobs is for this machine, --cluster for others: choose one of them")
-    if cluster:  # paths must hold on all machines
-        inputs, out = [path.absolute() for path in inputs], out.absolute()
-        weights = weights.absolute() if weights and weights.exists() else weights
-    names = dict.fromkeys(name.strip().lower().removeprefix(".") for name in formats.split(","))
-    network: tuple[Any, ...] = (durations, device, engine, weights)
-    decoding: tuple[Any, ...] = (onset_threshold, offset_threshold, min_duration, tempo, tuning)
-    options = TranscribeOptions(tuple(filter(None, names)), *network, *decoding)
-    how = {"base": base, "recursive": recursive, "keep_suffix": keep_suffix}
-    return carry_out(plan_run(inputs, out, options, overwrite, **how), jobs, cluster, quiet)
+    how = split_formats(formats), durations, device, engine, weights, onset_threshold
+    options = TranscribeOptions(*how, offset_threshold, min_duration, tempo, tuning)
+    naming = {"base": base, "recursive": recursive, "keep_suffix": keep_suffix}
+    run = plan_run(find_inputs(audio, files_from), out, options, overwrite, **naming)
+    return carry_out(run, jobs, cluster, quiet)
 
 # %% ../nbs/34_terminal.ipynb #c066
 def show_notes(
@@ -477,51 +479,32 @@ def demo(
     return 0
 
 # %% ../nbs/34_terminal.ipynb #c071
-class Replay(contextlib.nullcontext[Iterable[Any]]):
-    """A recording in place of a microphone; a context manager that gives blocks of samples."""
-
-    def __init__(
-        self,
-        path: Path,  # the recording
-    ) -> None:
-        from pianoamt.audio import SAMPLE_RATE, audio_info
-        from pianoamt.stream import replay
-
-        audio_info(path)
-        self.name, self.sample_rate, self.gaps = show_path(path), SAMPLE_RATE, 0
-        super().__init__(replay(path))
-
-
 def find_source(
     wanted: str | None,  # a microphone's name or number, or a recording; None: the default one
-) -> tuple[str, "Microphone | Replay"]:  # a name for the result; what to listen to
+) -> tuple[str, Any, int]:  # a name; a context manager that gives blocks of samples; their rate, Hz
     "Find something to listen to."
+    from pianoamt.audio import SAMPLE_RATE, audio_info
     from pianoamt.recordings import AUDIO_SUFFIXES
-    from pianoamt.stream import Microphone
+    from pianoamt.stream import Microphone, replay
 
     path = as_path(wanted) if wanted else Path()
     if path.is_file() or path.suffix.lower() in AUDIO_SUFFIXES:
-        return path.stem, Replay(path)
-    number = int(wanted) if wanted and wanted.isdecimal() else wanted or None
-    return time.strftime("heard-%Y-%m-%d-%H%M%S"), Microphone(number)
+        audio_info(path)
+        return path.stem, contextlib.nullcontext(replay(path)), SAMPLE_RATE
+    microphone = Microphone(int(wanted) if wanted and wanted.isdecimal() else wanted or None)
+    return time.strftime("heard-%Y-%m-%d-%H%M%S"), microphone, microphone.sample_rate
 
 # %% ../nbs/34_terminal.ipynb #int1
 @contextlib.contextmanager
-def hold_interrupt() -> "Iterator[Callable[[], bool]]":  # tells whether Ctrl-C was pressed
-    "Let the first Ctrl-C wait until it is asked for."
+def hold_interrupt() -> Iterator[Callable[[], bool]]:  # tells whether Ctrl-C was pressed
+    "Let the first Ctrl-C wait until it is asked for; only in the main thread."
     pressed: list[int] = []
 
     def note(number: int, frame: object) -> None:
         pressed.append(number)
         signal.signal(signal.SIGINT, before)
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # only the main thread receives signals
-        yield lambda: False
-        return
-    if before is signal.SIG_IGN:  # a program in the background
-        signal.signal(signal.SIGINT, before)
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(pressed)
     finally:
@@ -556,26 +539,25 @@ def listen_to(
 # %% ../nbs/34_terminal.ipynb #i14
 def save_heard(
     stream: "Stream",  # closed, or interrupted
-    target: Path,  # the MIDI file to write
-    durations: str,  # key or pedal
+    target: Path,  # the MIDI file to write; another name with the time is taken if it exists
 ) -> str:  # one line
     "Write what was heard so far, and say so."
     from pianoamt.result import Transcription
 
-    result = Transcription(stream.notes(), stream.pedal(), durations, stream.seconds)
+    if target.exists():
+        target = target.with_stem(f"{target.stem}-{time.strftime('%Y-%m-%d-%H%M%S')}")
+    result = Transcription(stream.notes(), stream.pedal(), stream.durations, stream.seconds)
     count = f"{len(result.notes)} notes in {result.seconds:.1f} s of sound"
     return f"{count}, written to {show_path(result.save(target))}"
 
-# %% ../nbs/34_terminal.ipynb #i17
-InputOption = Annotated[
-    str | None,
-    typer.Option("--input", help="Listen to this microphone or recording.", metavar="INPUT"),
-]
+
+_INPUT = "Listen to this microphone or recording."
+InputOption = Annotated[str | None, typer.Option("--input", help=_INPUT, metavar="INPUT")]
 LiveTuning = Annotated[
     float, typer.Option("--tuning-cents", help="Tuning above A = 440 Hz.", **_CENTS)
 ]
 
-
+# %% ../nbs/34_terminal.ipynb #i17
 @command("Transcribe")
 def listen(
     source: InputOption = None,  # the system's microphone by default
@@ -590,23 +572,19 @@ def listen(
     "Transcribe the microphone live. Ctrl-C ends, and writes the MIDI file."
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
-    stem, sound = find_source(source)
+    name, sound, rate = find_source(source)
     check_folder(out)
     options = TranscribeOptions(device=device, weights=weights, onset_threshold=onset_threshold)
-    transcriber = load_transcriber(options)
-    target = out / f"{stem}.mid"
-    if target.exists():
-        target = out / f"{stem}-{time.strftime('%Y-%m-%d-%H%M%S')}.mid"
+    stream = load_transcriber(options).stream(rate, durations, tuning)
+    echo = (lambda line: None) if quiet else typer.echo
     with sound as blocks:
-        stream = transcriber.stream(sound.sample_rate, durations, tuning)
-        echo = (lambda line: None) if quiet else typer.echo
         wait = f"notes appear {stream.latency:.1f} s after they end"
-        echo(f"listening to {sound.name}; {wait}; Ctrl-C ends")
+        echo(f"listening to {getattr(sound, 'name', name)}; {wait}; Ctrl-C ends")
         try:
             listen_to(stream, blocks, quiet)
         finally:
             if stream.seconds:
-                echo(save_heard(stream, target, durations))
-    if sound.gaps:
-        complain(f"{sound.name}: sound was lost {sound.gaps} times; notes after that are early")
+                echo(save_heard(stream, out / f"{name}.mid"))
+    if gaps := getattr(sound, "gaps", 0):
+        complain(f"{name}: sound was lost {gaps} times; notes after that are early")
     return 0
