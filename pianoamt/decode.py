@@ -252,7 +252,7 @@ def _tips_nearby(
     rows: npt.NDArray[np.int64],  # the row before each fall, shape (falls,)
     keys: npt.NDArray[np.int64],  # its key, shape (falls,)
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:  # heights, 0..1; times in rows
-    "Find the highest point around each fall."
+    "Find the highest point of a roll around each fall."
     nearby = np.clip(rows[:, None] + np.arange(-_BEFORE_FALL, _AFTER_FALL + 1), 1, len(roll) - 2)
     frame = nearby[np.arange(len(rows)), roll[nearby, keys[:, None]].argmax(axis=1)]
     left, top, right = (roll[frame + step, keys].astype(np.float64) for step in (-1, 0, 1))
@@ -267,7 +267,7 @@ def _refine_falls(
     base: int,  # frame number of the first row
     config: DecoderConfig,  # holds the shortest duration
 ) -> npt.NDArray[np.int64]:  # ticks; ends that a fall decided lie at the tip nearby, if any
-    "Let a low tip show when a note ended whose frame roll fell."
+    "Move ends that a fall decided to a low tip nearby, if there is one."
     refined, rows = ends.copy(), np.flatnonzero((ends == notes["fall"]) & (ends < _NEVER))
     codes = notes["code"][rows]
     height, place = _tips_nearby(roll, ends[rows] // _TICKS - base, codes >> _KEY_BITS)
@@ -434,7 +434,7 @@ class NoteDecoder(_Examiner):
         return _finish(self._open, ends)
 
     def close(self) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`: the notes not returned yet
-        "End the recording; what still sounds ends with the last frame. Then ready for another."
+        "End the recording and all open notes; the decoder can then start another."
         last, final = self._window.finish(self._lookahead), self._examine()
         earliest = _ticks(self._open["code"]) + _min_ticks(self.config)
         cut = np.maximum(last * _TICKS, earliest)
@@ -511,7 +511,7 @@ class PedalDecoder:
         return make_pedal(at / FRAMES_PER_SECOND, np.where(goes_down, 127, 0))
 
     def close(self) -> npt.NDArray[Any]:  # table of `PEDAL_DTYPE`: lifts a pedal that is down
-        "End the recording. Then ready for another."
+        "End the recording; the decoder can then start another."
         last = [max(self._frames - 1, 0) / FRAMES_PER_SECOND] * self._is_down
         self._frames, self._value, self._crossing, self._is_down = 0, 0.0, 0.0, False
         return make_pedal(last, [0] * len(last))

@@ -26,7 +26,7 @@ TARGET_RADIUS = 2.5  # frames on either side of an event within which its target
 
 @dataclass(frozen=True)
 class Rolls:
-    """What the network says, or should say, about every frame and key."""
+    """Predictions or targets for every frame and key."""
 
     onset: npt.NDArray[np.float32]  # probability that a key is struck, shape (frames, 88)
     frame: npt.NDArray[np.float32]  # probability that a string sounds, shape (frames, 88)
@@ -52,7 +52,7 @@ class Rolls:
 def silent_rolls(
     frames: int,  # how many
 ) -> Rolls:  # all zeros
-    "Rolls in which nothing happens."
+    "Rolls without any note."
     onset, frame, offset, release, velocity = np.zeros((5, frames, KEYS), np.float32)
     return Rolls(onset, frame, offset, release, velocity, np.zeros(frames, np.float32))
 
@@ -109,7 +109,7 @@ def fill_spans(
     ends: npt.NDArray[np.float64],  # in frames
     keys: npt.NDArray[np.intp],  # key of each, 0 to 87
 ) -> None:
-    "Set to 1 the frame nearest to each span's start and all later frames before its end."
+    "Fill each span with ones, from the frame nearest to its start up to its end."
     frames = len(roll)
     first = np.clip(np.round(starts), 0, frames).astype(int)
     last = np.clip(np.maximum(np.ceil(ends), np.round(starts) + 1), 0, frames).astype(int)
