@@ -432,8 +432,7 @@ class StoreDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         self.indices = [index for index, piece in enumerate(store.pieces) if piece.split in splits]
         if not self.indices:
             raise StoreError(f"{show_path(store.folder)}: no pieces for {', '.join(splits)}")
-        lengths = np.array([store.pieces[index].frames for index in self.indices])
-        self.ends = np.cumsum(np.maximum(lengths - frames + 1, 1))  # of each piece on the ruler
+        self.ends = np.cumsum([max(1, store.pieces[i].frames - frames + 1) for i in self.indices])
 
     def place(
         self,
