@@ -6,8 +6,8 @@
 __all__ = ['PRECISIONS', 'AT_LEAST_ONE', 'MOST_SKIPS', 'check_fields', 'TrainConfig', 'decay_start', 'learning_rate_at',
            'make_optimizer', 'update_average', 'choose_precision', 'make_accelerator', 'starting_network',
            'TrainingState', 'segment_numbers', 'next_batch', 'load_batches', 'compute_features',
-           'update_positive_weights', 'forward_backward', 'move_weights', 'skip_step', 'train_step', 'silent_batch',
-           'MemoryReport', 'measure_memory', 'is_out_of_memory', 'explain_out_of_memory']
+           'update_positive_weights', 'forward_backward', 'move_weights', 'skip_step', 'train_step', 'measure_memory',
+           'explain_out_of_memory']
 
 # %% ../nbs/14a_step.ipynb #s002
 import contextlib
@@ -15,7 +15,6 @@ import copy
 import math
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
@@ -38,7 +37,7 @@ from pianoamt.model import (
 )
 from .segments import SEGMENT_FRAMES, Segments
 from .store import stack_bins
-from .targets import HOP, KEYS, Rolls
+from .targets import HOP
 
 # %% ../nbs/14a_step.ipynb #c027
 PRECISIONS = ("auto", "bf16", "fp16", "no")
@@ -209,8 +208,7 @@ class TrainingState:
         cpu: bool = False,  # stay on the CPU even if there is a GPU
     ) -> None:
         self.config, self.plan = config, config
-        self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
-        self.skip_reasons: deque[str] = deque(maxlen=100)
+        self.step, self.skipped, self.skipped_in_a_row, self.skip_reason = 0, 0, 0, ""
         self.accelerator = make_accelerator(config, cpu)
         network, self.decoder = starting_network(config)
         for module in network.modules():
@@ -349,9 +347,9 @@ def skip_step(
     state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
     first, count = state.step * state.segments_a_step, state.segments_a_step
     where = f"segment {first}" if count == 1 else f"segments {first} to {first + count - 1}"
-    state.skip_reasons.append(f"the loss or its gradient is NaN or infinite in {where}")
+    state.skip_reason = f"the loss or its gradient is NaN or infinite in {where}"
     if state.skipped_in_a_row >= MOST_SKIPS:
-        why = f"{MOST_SKIPS} steps in a row were skipped ({state.skip_reasons[-1]})"
+        why = f"{MOST_SKIPS} steps in a row were skipped ({state.skip_reason})"
         raise PianoamtError(f"{why}: check the data, or lower learning_rate and start again")
 
 # %% ../nbs/14a_step.ipynb #c071
@@ -359,7 +357,7 @@ def train_step(
     state: TrainingState,  # the run, changed in place
     batches: Iterator[dict[str, Tensor]],  # from `load_batches`
 ) -> dict[str, float]:  # mean loss of each head and `total`; NaN if the step was skipped
-    "Take one step, or skip it and say why in `state.skip_reasons`."
+    "Take one step, or skip it and say why in `state.skip_reason`."
     config = state.config
     state.model.train()
     if config.start_from or state.step >= decay_start(state.plan):
@@ -375,78 +373,36 @@ def train_step(
             losses.append(forward_backward(state, part))
     means = {name: float(np.mean([loss[name].item() for loss in losses])) for name in losses[0]}
     if move_weights(state, all(map(math.isfinite, means.values()))):
-        state.skipped_in_a_row = 0
+        state.skipped_in_a_row, state.skip_reason = 0, ""
     else:
         skip_step(state, buffers)
         means = dict.fromkeys(means, math.nan)
     state.step += 1
     return means
 
-# %% ../nbs/14a_step.ipynb #c078
-def silent_batch(
-    config: TrainConfig,  # the run
-    device: torch.device,  # where to put it
-) -> dict[str, Tensor]:  # as from `load_batches`
-    "A batch of silence of the run's size."
-    rolls = torch.zeros(config.batch_size, config.segment_frames, KEYS, device=device)
-    return {
-        **dict.fromkeys([item.name for item in fields(Rolls)], rolls),
-        "pedal": rolls[:, :, 0],
-        "gain_known": rolls[:, 0, 0],
-        "known": torch.ones(config.batch_size, len(HEAD_SHARES), device=device),
-        "trust": torch.ones_like(rolls),
-        "audio": torch.zeros(config.batch_size, config.segment_frames * HOP, device=device),
-    }
-
-# %% ../nbs/14a_step.ipynb #c082
-@dataclass(frozen=True)
-class MemoryReport:
-    """What a run takes in memory, in bytes."""
-
-    weights: int  # the network's parameters
-    activations: int  # of one batch
-    batch_size: int  # segments in it
-
-    @property
-    def total(self) -> int:
-        "With averaged weights, gradients and the two moments of AdamW."
-        return 5 * self.weights + self.activations
-
-    def __str__(self) -> str:
-        "One line."
-        total, activations = f"{self.total / 1e6:,.0f} MB", f"{self.activations / 1e6:,.0f} MB"
-        return f"memory: about {total} ({activations} of activations; batch size {self.batch_size})"
-
 # %% ../nbs/14a_step.ipynb #mem3
 def measure_memory(
     state: TrainingState,  # the run, left as it is
-) -> MemoryReport:  # print it
-    "Estimate the memory of a run from the tensors that one batch keeps for its backward pass."
-    network, kept = copy.deepcopy(state.network).train(), dict[int, int]()
+) -> tuple[int, int]:  # bytes: weights with all that goes with them; activations of one batch
+    "Estimate the memory of a run from the tensors that a forward pass keeps."
+    config, kept = state.config, dict[int, int]()
+    network = copy.deepcopy(state.network).train()
     parameters = {p.untyped_storage().data_ptr(): p.nbytes for p in network.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    batch = silent_batch(state.config, state.accelerator.device)
-    features = compute_features(state, batch)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with state.accelerator.autocast():
-            logits = network(features)
-        losses = transcription_loss(logits, batch, state.positive_weights.weights())
-    losses["total"].backward()
+    silence = torch.zeros(config.batch_size, config.segment_frames * HOP)
+    features = compute_features(state, {"audio": silence.to(state.accelerator.device)})
+    watch = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with watch, state.accelerator.autocast():
+        logits = network(features)
     activations = sum(size for place, size in kept.items() if place not in parameters)
-    return MemoryReport(sum(parameters.values()), activations, state.config.batch_size)
+    del logits  # until here it kept those tensors, and so their places, from being used again
+    return 5 * sum(parameters.values()), activations
 
 # %% ../nbs/14a_step.ipynb #c085
-def is_out_of_memory(
-    error: RuntimeError,  # from PyTorch
-) -> bool:  # whether a GPU's memory was too small
-    "Recognise a lack of GPU memory by the message."
-    return "out of memory" in str(error)
-
-
 @contextlib.contextmanager
 def explain_out_of_memory(
     config: TrainConfig,  # the run
@@ -455,14 +411,12 @@ def explain_out_of_memory(
     try:
         yield
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if "out of memory" not in str(error):
             raise
         size, advice = config.batch_size, f"lower segment_frames, now {config.segment_frames}"
         if size > 1:
             fewer = max(part for part in range(1, size) if size % part == 0)
             more = config.accumulate * size // fewer
             advice = f"set batch_size to {fewer} and accumulate to {more}, for the same step"
-        where = f"batch_size {size}"
-        raise PianoamtError(
-            f"not enough GPU memory for {where}: in the recipe, {advice}"
-        ) from error
+        why = f"not enough GPU memory for batch_size {size}: in the recipe, {advice}"
+        raise PianoamtError(why) from error

@@ -197,8 +197,9 @@ def read_manifest(
         raise StoreError(f"{show_path(folder)}: {missing}")
     content = read_json(path, wrong, StoreError)
     try:
-        values = {n: tuple(v) if isinstance(v, list) else v for n, v in content["hcqt"].items()}
-        config, pieces = HCQTConfig(**values), dict[str, StoredPiece]()
+        values: dict[str, Any] = dict(content["hcqt"])
+        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        config, pieces = HCQTConfig(**(values | lists)), dict[str, StoredPiece]()
         for entry in content.pop("pieces"):
             pieces[entry["id"]] = StoredPiece(**(entry | {"sources": tuple(entry["sources"])}))
         same = content == store_parameters(config)
@@ -238,9 +239,9 @@ def store_piece(
         blocks, tuning = retune(read_blocks(piece.audio, whole=True))
         rows = np.concatenate(list(stream_bins(blocks, build_transform(config))))
     slower = 1 / tuning_to_speed(tuning)
-    tables = (performance.notes, performance.pedal)
-    heard = Performance(*(at_recording_time(table, slower) for table in tables))
-    for kind, array in (("bins", rows), ("targets", make_targets(heard, len(rows)))):
+    notes, pedal = (at_recording_time(t, slower) for t in (performance.notes, performance.pedal))
+    targets = make_targets(Performance(notes, pedal), len(rows))
+    for kind, array in (("bins", rows), ("targets", targets)):
         with atomic_path(piece_path(folder, piece.id, kind)) as temporary:
             np.save(temporary, array)
             size += temporary.stat().st_size

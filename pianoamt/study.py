@@ -47,7 +47,7 @@ from pianoamt.step import (
     TrainingState,
     compute_features,
     decay_start,
-    is_out_of_memory,
+
     load_batches,
     train_step,
 )
@@ -370,7 +370,7 @@ class TrainingObjective:
             state = TrainingState(shorten_run(config, self.space.steps), self.cpu)
             return train_trial(trial, state, self.dataset, self.batches, self.space.checkpoints())
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if "out of memory" not in str(error):
                 raise
             trial.set_user_attr("why", "out of memory")
             torch.cuda.empty_cache()
