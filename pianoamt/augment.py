@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODECS', 'NO_CODEC', 'cut_to_direct', 'synthetic_room', 'add_room', 'equalise', 'compress', 'measure_level',
-           'coloured_noise', 'Codec', 'encode', 'decode_bytes', 'codec_delay', 'add_codec', 'check_range',
-           'Augmentation', 'augment']
+           'coloured_noise', 'Codec', 'encode', 'decode_bytes', 'codec_delay', 'add_codec', 'Augmentation', 'augment']
 
 # %% ../nbs/13b_augment.ipynb #c002
 import io
@@ -175,16 +174,6 @@ def add_codec(
     heard = decode_bytes(encode(audio, codec, level))[max(0, late) :][: len(audio)]
     return np.pad(heard, (0, len(audio) - len(heard)))
 
-# %% ../nbs/13b_augment.ipynb #rng1
-def check_range(
-    name: str,  # of a setting, for the message
-    ends: tuple[float, float],  # lower and upper end, in dB
-) -> None:
-    "Raise ValueError unless these are two numbers of decibels in ascending order."
-    is_pair = len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
-    if not (is_pair and -200 < ends[0] <= ends[1] < 200):
-        raise ValueError(f"{name} is {ends!r}: expected two numbers of decibels, the lower first")
-
 # %% ../nbs/13b_augment.ipynb #c062
 @dataclass(frozen=True)
 class Augmentation:
@@ -209,13 +198,12 @@ class Augmentation:
     def __post_init__(self) -> None:
         "Refuse impossible values."
         for name, value in vars(self).items():
-            if name in ("noise_db", "level_db"):
-                check_range(name, value)
-            elif name == "detune_cents":
-                if not 0 <= value <= 1200:
-                    raise ValueError(f"{name} is {value!r}: expected 0 to 1200")
-            elif not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value!r}: expected a probability, 0 to 1")
+            if name not in ("noise_db", "level_db"):
+                highest = 1200 if name == "detune_cents" else 1
+                if not 0 <= value <= highest:
+                    raise ValueError(f"{name} is {value!r}: expected 0 to {highest}")
+            elif len(value) != 2 or not -200 < value[0] <= value[1] < 200:
+                raise ValueError(f"{name} is {value!r}: expected two decibels, the lower first")
 
 # %% ../nbs/13b_augment.ipynb #c065
 def augment(

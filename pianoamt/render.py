@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMPANIONS', 'Region', 'PianoPack', 'load_pack', 'find_attack', 'time_attacks', 'Voicing', 'key_tuning', 'play_note',
-           'key_paths', 'add_note', 'sympathetic_strings', 'lifted_dampers', 'add_sympathetic_resonance',
-           'audible_notes', 'play_notes', 'render', 'add_repeated_notes', 'add_companions', 'vary_chord_dynamics',
-           'vary_performance', 'draw_voicing']
+           'key_paths', 'sympathetic_strings', 'lifted_dampers', 'add_sympathetic_resonance', 'audible_notes',
+           'play_notes', 'render', 'add_repeated_notes', 'add_companions', 'vary_chord_dynamics', 'vary_performance',
+           'draw_voicing']
 
 # %% ../nbs/13_render.ipynb #c002
 from dataclasses import dataclass, replace
@@ -74,24 +74,6 @@ class PianoPack:
             self._levels[layer] = float(np.median(found))
         return self._levels[layer]
 
-# %% ../nbs/13_render.ipynb #c014
-def _is_valid(
-    pack: PianoPack,  # as read
-) -> bool:  # whether its numbers are possible
-    "Check for values that no piano has."
-    counts = [number for r in pack.regions for number in (r.layer, r.key, r.start, r.len)]
-    counts += [*pack.layer_min_velocity, pack.sample_rate]
-    if not all(type(number) is int and number >= 0 for number in counts):
-        return False
-    levels = [number for r in pack.regions for number in (r.tune, r.rms_db, r.pre_ms)]
-    if not all(type(number) in (int, float) and abs(number) < 1e6 for number in levels):
-        return False
-    if list(pack.layer_min_velocity) != sorted(pack.layer_min_velocity):
-        return False
-    layers = set(range(len(pack.layer_min_velocity)))
-    has_all_layers = {region.layer for region in pack.regions} == layers
-    return has_all_layers and all(r.len for r in pack.regions) and 0 < pack.sample_rate < 10**6
-
 # %% ../nbs/13_render.ipynb #c015
 def load_pack(
     path: str | Path,  # the pack's .json
@@ -102,15 +84,20 @@ def load_pack(
     table = read_json(path, what)
     try:
         regions = tuple(Region(**region) for region in table["regions"])
-        layers = tuple(table["layer_lovel"])
-        pack = PianoPack(str(table["name"]), audio, regions, layers, table["sr"])
-    except (KeyError, TypeError, ValueError) as error:
+        layers, rate = tuple(table["layer_lovel"]), table["sr"]
+        places = [(region.start, region.start + region.len) for region in regions]
+        levels = [value for r in regions for value in (r.tune, r.rms_db, r.pre_ms)]
+        is_possible = 0 < rate < 10**6 and np.abs([*levels, *layers, 0]).max() < 1e6
+        has_all_layers = {region.layer for region in regions} == set(range(len(layers)))
+        is_ordered = list(layers) == sorted(layers) and min(region.key for region in regions) >= 0
+        fit = all(0 <= start < min(end, len(audio)) for start, end in places)
+        fit = fit and max(end for _, end in places) <= len(audio) + 1600
+        pack = PianoPack(str(table["name"]), audio, regions, layers, rate)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PianoamtError(f"{shown}: {what} ({type(error).__name__} at {error})") from error
-    if not _is_valid(pack):
+    if not (is_possible and has_all_layers and is_ordered):
         raise PianoamtError(f"{shown}: {what} (it holds impossible values)")
-    starts = [region.start for region in regions]
-    ends = [region.start + region.len for region in regions]
-    if not regions or max(starts) >= len(audio) or max(ends) > len(audio) + 1600:
+    if not fit:
         raise PianoamtError(f"{shown}: its table and its audio do not belong together")
     return pack
 
@@ -210,20 +197,6 @@ def key_paths(
     gains *= 10 ** (voicing.key_level_db * rng.standard_normal((128, 1)) / 20)
     return np.round(delays).astype(int), gains
 
-# %% ../nbs/13_render.ipynb #pth4
-def add_note(
-    out: npt.NDArray[np.float32],  # the excerpt, changed in place, shape (samples,)
-    first: int,  # where the sound begins in it
-    sound: npt.NDArray[np.float32],  # of one note, shape (n,)
-    delays: npt.NDArray[np.intp],  # of the key's paths, in samples
-    gains: npt.NDArray[np.float64],  # likewise
-) -> None:
-    "Add a note to an excerpt, once for each way it takes to the recording."
-    for delay, gain in zip(delays, gains, strict=True):
-        if gain:
-            place = out[first + delay : first + delay + len(sound)]
-            place += sound[: len(place)] * np.float32(gain)
-
 # %% ../nbs/13_render.ipynb #res2
 def sympathetic_strings(
     voicing: Voicing,  # the instrument, whose tuning the strings share
@@ -310,7 +283,7 @@ def play_notes(
     start: float,  # seconds of the piece at which the excerpt begins
     samples: int,  # its length
 ) -> npt.NDArray[np.float32]:  # the struck strings alone, shape (samples,)
-    "Add up all notes of an excerpt."
+    "Add up all notes of an excerpt, each once for every way it takes to the recording."
     out, rng = np.zeros(samples, np.float32), np.random.default_rng(voicing.seed)
     rate, cents = pack.sample_rate, key_tuning(voicing)
     delays, gains = key_paths(voicing, rate)
@@ -325,7 +298,10 @@ def play_notes(
         first, sound = play_note(pack, region, ratio, *times, release, samples)
         level_db = voicing.level_db + voicing.velocity_db * np.log10(velocity / 127)
         sound *= np.float32(10 ** ((level_db - pack.layer_db(region.layer)) / 20))
-        add_note(out, first, sound, delays[pitch], gains[pitch])
+        for delay, gain in zip(delays[pitch], gains[pitch], strict=True):
+            if gain:
+                place = out[first + delay : first + delay + len(sound)]
+                place += sound[: len(place)] * np.float32(gain)
     return out
 
 # %% ../nbs/13_render.ipynb #aud6

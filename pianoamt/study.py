@@ -47,7 +47,6 @@ from pianoamt.step import (
     TrainingState,
     compute_features,
     decay_start,
-
     load_batches,
     train_step,
 )
