@@ -46,27 +46,17 @@ def show_path(
     "Format a path for a one-line message."
     return _printable(os.fsdecode(path))
 
-# %% ../nbs/00c_files.ipynb #err7
-_ADVICE = {
-    errno.ENOSPC: "make room, or write elsewhere",
-    errno.ENOENT: "check the name",
-    **dict.fromkeys([errno.EEXIST, errno.ENOTDIR], "a file is in the way, choose another name"),
-    **dict.fromkeys(
-        [errno.EACCES, errno.EPERM, errno.EROFS], "check the permissions, or use another folder"
-    ),
-}
-
-
-def _describe_os_error(
-    error: OSError,  # from the operating system
-) -> str:  # one line
-    "Say what happened, where, and what to do."
-    is_path = isinstance(error.filename, (str, os.PathLike))
-    place = f"{show_path(error.filename)}: " if is_path else ""
-    advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
-    return f"{place}{error.strerror or error}{advice}"
-
 # %% ../nbs/00c_files.ipynb #err10
+_ADVICE = {
+    errno.ENOSPC: "; make room, or write elsewhere",
+    errno.ENOENT: "; check the name",
+    **dict.fromkeys([errno.EEXIST, errno.ENOTDIR], "; a file is in the way, choose another name"),
+}
+_ADVICE |= dict.fromkeys(
+    [errno.EACCES, errno.EPERM, errno.EROFS], "; check the permissions, or use another folder"
+)
+
+
 def describe_error(
     error: BaseException,  # what was raised
     source: Path | None = None,  # the input, named if the error does not name it
@@ -75,7 +65,9 @@ def describe_error(
     if isinstance(error, PianoamtError):
         text = str(error)
     elif isinstance(error, OSError):
-        text = _describe_os_error(error)
+        is_path = isinstance(error.filename, (str, os.PathLike))
+        place = f"{show_path(error.filename)}: " if is_path else ""
+        text = f"{place}{error.strerror or error}{_ADVICE.get(error.errno or 0, '')}"
     elif isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("pianoamt"):
         text = f"this needs {error.name}, which is not installed; pip install {error.name}"
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -85,30 +77,6 @@ def describe_error(
         text = f"internal error ({what}); please report what `pianoamt --debug …` shows"
     name = show_path(source) if source else ""
     return " ".join((text if name in text else f"{name}: {text}").splitlines())
-
-# %% ../nbs/00c_files.ipynb #url1
-_QUOTES = ('"“”„', "'‘’‚")  # any two marks of one group may form a pair
-_ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
-
-
-def _without_call(
-    text: str,  # a pasted path
-) -> str:  # the same without PowerShell's call operator
-    "Remove the `& ` that PowerShell puts before a dragged path, but not the one of `& Sons.wav`."
-    rest = text.removeprefix("&").lstrip()
-    is_called = text.startswith("&") and (rest[:1] in "".join(_QUOTES) or _ABSOLUTE.match(rest))
-    return rest if is_called and rest else text
-
-
-def _without_quotes(
-    text: str,  # a pasted path
-) -> str:  # the same without a pair of quotes around it
-    "Remove straight or curly quotes if the path both begins and ends with them."
-    for marks in _QUOTES:
-        if len(text) > 2 and text[0] in marks and text[-1] in marks:
-            text = text[1:-1]
-            return text.replace("'\\''", "'").replace("''", "'") if "'" in marks else text
-    return text
 
 # %% ../nbs/00c_files.ipynb #url4
 def _without_url(
@@ -121,26 +89,25 @@ def _without_url(
     path = unquote(address, errors="surrogateescape")
     return path[1:] if re.match(r"/[A-Za-z]:", path) else path
 
-
-def _without_escapes(
-    text: str,  # a pasted path
-) -> str:  # the same without a POSIX shell's backslashes
-    "Remove the backslashes that a POSIX shell puts before all but letters and digits."
-    if os.name == "nt" or re.match(r"[A-Za-z]:|\\\\", text):
-        return text
-    return re.sub(r"\\(\W)", r"\1", text)
-
 # %% ../nbs/00c_files.ipynb #url7
+_CALL = re.compile(r"""^&\s*(?=["“”„'‘’‚/~\\]|[A-Za-z]:[/\\]|file:)""", re.IGNORECASE)
+_QUOTED = re.compile(r"""["“”„](.+)["“”„]|['‘’‚](.+)['‘’‚]""", re.DOTALL)
+
+
 def clean_path(
     text: str | bytes | os.PathLike[str],  # a path as typed, pasted or dragged
 ) -> Path:  # the path that was meant, whether or not it exists yet
     "Undo what terminals, shells and word processors do to a pasted path."
-    path = os.fsdecode(text)
-    layers = (_without_call, _without_quotes, _without_url, _without_escapes, os.path.expanduser)
-    for remove in (str.strip, *layers):
-        if os.path.lexists(path):
-            break
-        path = remove(path)
+    tries = [os.fsdecode(text)]
+    tries.append(tries[-1].strip())
+    tries.append(_CALL.sub("", tries[-1]))
+    if quoted := _QUOTED.fullmatch(tries[-1]):
+        tries.append(quoted[1] or quoted[2].replace("'\\''", "'").replace("''", "'"))
+    tries.append(_without_url(tries[-1]))
+    if os.name != "nt" and not re.match(r"[A-Za-z]:|\\\\", tries[-1]):
+        tries.append(re.sub(r"\\(\W)", r"\1", tries[-1]))
+    tries.append(os.path.expanduser(tries[-1]))
+    path = next((each for each in tries if os.path.lexists(each)), tries[-1])
     if not path:
         raise PianoamtError("an empty path: expected the name of a file or folder")
     return Path(path)
@@ -221,9 +188,6 @@ def check_file(
     return Path(os.fsdecode(path))
 
 # %% ../nbs/00c_files.ipynb #read4
-_LARGEST_TABLE = 64 * 2**20  # bytes; a manifest of all MAESTRO takes one million
-
-
 def _read_table(
     parse: Callable[[str], Any],  # converts the text
     path: str | os.PathLike[str],  # a text file
@@ -233,8 +197,6 @@ def _read_table(
     "Read and parse a text file, or say in one line why that failed."
     file = check_file(path, error)
     try:
-        if file.stat().st_size > _LARGEST_TABLE:
-            raise ValueError("far too large")
         return parse(file.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         reason = "not a text file"

@@ -133,7 +133,6 @@ class Findings:
     breaks_off: bool = False  # the last packet cannot be decoded
     cancelling: float = 0.0  # s in which the channels cancel each other
     first_packet: tuple[int, float] | None = None  # its place in the file, bytes; its length, s
-    end: int = 0  # place in the file where the last packet ends, bytes
 
 # %% ../nbs/01b_recordings.ipynb #r021
 def decode_packets(
@@ -152,7 +151,6 @@ def decode_packets(
                 continue
             if packet.size and packet.pos is not None:
                 findings.first_packet = findings.first_packet or (packet.pos, seconds)
-                findings.end = packet.pos + packet.size
             try:
                 frames: Any = packet.decode()
             except av.FFmpegError:
@@ -256,38 +254,27 @@ def stated_seconds(
 _MOST_CHUNKS = 1_000  # of a sane file
 
 
-def _wav_missing(path: str | os.PathLike[str]) -> int:
-    "Bytes that the header of a WAV or W64 file promises and that are not there."
-    size = os.path.getsize(path)
+def _wav_ends(path: str | os.PathLike[str]) -> tuple[int, int]:
+    "Bytes that the header of a WAV or W64 promises and that are missing; bytes hidden after its end."
+    size, place, missing, has_sound = os.path.getsize(path), 12, 0, False
     with open(path, "rb") as file:
         start = file.read(24)
         if start.startswith(b"riff"):  # W64
-            return int.from_bytes(start[16:], "little") - size
-        file.seek(12)
-        for _ in range(_MOST_CHUNKS):
-            chunk = file.read(8)
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk.startswith(b"data"):
-                is_piped = length >= 0x7FFF0000  # what programs write that do not know yet
-                return 0 if is_piped else file.tell() + length - size
-            file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-# %% ../nbs/01b_recordings.ipynb #r044b
-def _wav_hidden(path: str | os.PathLike[str], end: int) -> int:
-    "Bytes that follow the sound of a WAV and are neither chunks nor tags."
-    size, place = os.path.getsize(path), end + end % 2
-    with open(path, "rb") as file:
+            return int.from_bytes(start[16:], "little") - size, 0
         for _ in range(_MOST_CHUNKS):
             file.seek(place)
-            rest = file.read(2**16)
-            if not rest.strip(b"\0") or rest[:3] in (b"ID3", b"TAG", b"APE"):
-                return 0
-            length = int.from_bytes(rest[4:8], "little")
-            if place + 8 + length > size or not re.match(rb"[ -~]{4}", rest):
-                return size - place
-            place += 8 + length + length % 2
-    return 0
+            chunk = file.read(2**16)
+            end = place + 8 + int.from_bytes(chunk[4:8], "little")
+            if chunk.startswith(b"data"):
+                if end - place >= 0x7FFF0000:  # what programs write that do not know yet
+                    return 0, 0
+                missing, has_sound = end - size, True
+            elif not chunk.strip(b"\0") or chunk[:3] in (b"ID3", b"TAG", b"APE"):
+                return missing, 0
+            elif end > size or not re.match(rb"[ -~]{4}", chunk):
+                return missing, (size - place) * has_sound
+            place = end + end % 2
+    return missing, 0
 
 # %% ../nbs/01b_recordings.ipynb #r047
 def _lacks_last_page(path: str | os.PathLike[str]) -> bool:
@@ -314,11 +301,11 @@ def find_missing(
         heard = max(heard, findings.reached)
     if media.format.name in ("wav", "w64") and track.codec_context.bit_rate:
         seconds_per_byte = 8 / track.codec_context.bit_rate
-        stated = max(stated or 0.0, heard + _wav_missing(path) * seconds_per_byte)
-        hidden = _wav_hidden(path, findings.end) * seconds_per_byte
-        if hidden > 1 and media.format.name == "wav":
-            cure = "mend its header (sox --ignore-length OLD NEW)"
-            return f"incomplete: {hidden:.1f} s follow the {heard:.1f} s that its header states; {cure}"
+        missing, hidden = (seconds_per_byte * count for count in _wav_ends(path))
+        stated = max(stated or 0.0, heard + missing)
+        if hidden > 1:
+            after = f"{hidden:.1f} s follow the {heard:.1f} s that its header states"
+            return f"incomplete: {after}; mend its header (sox --ignore-length OLD NEW)"
     if stated and stated - heard > _LEAST_MISSING:
         rest = stated - heard
         return f"incomplete: {heard:.1f} of {stated:.1f} s can be read, {rest:.1f} s are missing"

@@ -12,18 +12,8 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = [
-    "notebook",
-    "exported",
-    "longest",
-    "over 20",
-    "ordinary",
-    "per-export",
-    "median",
-    "prose",
-    "hidden",
-]
-COLUMNS += ["flagged", "kB"]
+COLUMNS = ["notebook", "exported", "longest", "over 20", "ordinary", "per-export", "median"]
+COLUMNS += ["prose", "hidden", "flagged", "kB"]
 EXPORTS = {"export", "exports", "exporti"}
 LONGEST_CELL, LONGEST_MODULE = 30, 600  # lines
 KNOWN_LONG = 24  # cells and modules that are still longer: lower it whenever one is cut
@@ -42,19 +32,15 @@ def code_lines(source: str) -> int:
 def only_imports(source: str) -> bool:
     """Whether a cell holds imports and nothing else."""
     bare = re.sub(r"\([^)]*\)", "", source, flags=re.S)
-    lines = [
-        line.strip() for line in bare.splitlines() if line.strip() and not line.startswith("#")
-    ]
+    lines = [line.strip() for line in bare.splitlines() if not line.startswith("#")]
+    lines = [line for line in lines if line]
     return all(re.match(r"(from|import)\s|if TYPE_CHECKING:", line) for line in lines)
 
 
 def undemonstrated(path: Path) -> list[str]:
     """The exported cells of one notebook that are followed by another one."""
-    cells = [
-        cell
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
-    ]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells]
     marked = [bool(directives(source) & EXPORTS) and not only_imports(source) for source in sources]
     pairs = zip(cells, marked, [*marked, True][1:], strict=True)
@@ -108,17 +94,16 @@ def row(path: Path) -> list[str]:
         else:
             ordinary.append(code_lines(source))
             flagged += bool(marks & {"slow", "gpu", "data", "notest"})
-    figures = [
-        len(exported),
-        max(exported, default=0),
-        sum(count > 20 for count in exported),
-        len(ordinary),
-    ]
+    long = sum(count > 20 for count in exported)
+    share = f"{len(ordinary) / len(exported):.1f}" if exported else "-"
+    figures = [len(exported), max(exported, default=0), long, len(ordinary), share]
     figures += [
-        f"{len(ordinary) / len(exported):.1f}" if exported else "-",
         f"{median(ordinary or [0]):g}",
+        prose,
+        hidden,
+        flagged,
+        round(path.stat().st_size / 1000),
     ]
-    figures += [prose, hidden, flagged, round(path.stat().st_size / 1000)]
     return [path.name.removesuffix(".ipynb"), *map(str, figures)]
 
 
@@ -128,12 +113,8 @@ def main() -> int:
     rows = [COLUMNS, *map(row, paths)]
     widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
     for line in rows:
-        print(
-            "  ".join(
-                text.ljust(width) if i == 0 else text.rjust(width)
-                for i, (text, width) in enumerate(zip(line, widths, strict=True))
-            )
-        )
+        texts = [text.rjust(width) for text, width in zip(line, widths, strict=True)]
+        print("  ".join([line[0].ljust(widths[0]), *texts[1:]]))
     alone = [line for path in paths for line in undemonstrated(path)]
     long = [line for path in paths for line in too_long(path)] + long_modules()
     print(*alone, *long, sep="\n")

@@ -28,19 +28,10 @@ def requirements() -> list[str]:
 
 def main() -> int:
     """Resolve for all Pythons at once; arguments go to `uv pip compile`, e.g. `--extra-index-url URL`."""
-    command = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "compile",
-        "-",
-        "--universal",
-        "--python-version",
-        "3.10",
-        "--no-annotate",
-    ]
-    command += ["--no-header", "--quiet", "--prerelease", "explicit", *sys.argv[1:]]
+    how = (
+        "--universal --python-version 3.10 --no-annotate --no-header --quiet --prerelease explicit"
+    )
+    command = [sys.executable, "-m", "uv", "pip", "compile", "-", *how.split(), *sys.argv[1:]]
     wanted = "\n".join(requirements() + EXTRA)
     done = subprocess.run(command, input=wanted, capture_output=True, text=True)
     if done.returncode:

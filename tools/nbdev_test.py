@@ -26,13 +26,7 @@ RAISERS = {"expect_fail", "ExceptionExpected", "raises", "assertRaises"}
 def name_of(node: ast.expr) -> str:
     """The last part of the name that a call uses, '' when it has none."""
     func = node.func if isinstance(node, ast.Call) else node
-    return (
-        func.attr
-        if isinstance(func, ast.Attribute)
-        else func.id
-        if isinstance(func, ast.Name)
-        else ""
-    )
+    return getattr(func, "attr", getattr(func, "id", ""))
 
 
 def checks(node: ast.expr) -> bool:
@@ -92,12 +86,7 @@ def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
         finished.reset()
     plt.close("all")
     gc.collect()
-    report = {
-        "name": fn.name,
-        "ok": ok,
-        "seconds": seconds,
-        "assertions": assertions,
-    }
+    report = {"name": fn.name, "ok": ok, "seconds": seconds, "assertions": assertions}
     (Path(os.environ[REPORTS]) / f"{fn.name}.json").write_text(json.dumps(report), encoding="utf-8")
     return ok, seconds
 
@@ -125,19 +114,16 @@ def main() -> int:
         except SystemExit as stop:
             if stop.code and not any(Path(folder).iterdir()):
                 raise
-        reports = [
-            json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).iterdir())
-        ]
+        files = sorted(Path(folder).iterdir())
+        reports = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     for report in reports:
         result = "ok" if report["ok"] else "FAILED"
-        print(
-            f"{report['name']:28} {result:6} {report['assertions']:4} assertions {report['seconds']:6.1f} s"
-        )
+        counts = f"{report['assertions']:4} assertions {report['seconds']:6.1f} s"
+        print(f"{report['name']:28} {result:6} {counts}")
     failed = sum(not report["ok"] for report in reports)
     assertions = sum(report["assertions"] for report in reports)
-    print(
-        f"nbdev_test: {len(reports) - failed} notebooks passed, {failed} failed, {assertions} assertions ran"
-    )
+    passed = f"{len(reports) - failed} notebooks passed, {failed} failed"
+    print(f"nbdev_test: {passed}, {assertions} assertions ran")
     return 1 if failed or not reports else 0
 
 

@@ -1,6 +1,5 @@
 """Run notebooks in a fresh kernel and store their outputs: `python tools/rerun.py nbs/00_notes.ipynb …`."""
 
-import argparse
 import os
 import re
 import sys
@@ -8,6 +7,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import typer
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbdev.clean import clean_nb, process_write
@@ -15,7 +15,7 @@ from nbdev.clean import clean_nb, process_write
 SKIPPED_FLAGS = {"notest", "slow", "gpu", "data", "fluidsynth"}
 
 
-def flags(source: str) -> set[str]:
+def flags_of(source: str) -> set[str]:
     """The nbdev directives at the top of a cell."""
     return set(re.findall(r"^#\|\s*(\w+)", source, flags=re.M))
 
@@ -27,7 +27,7 @@ class FlagClient(NotebookClient):
 
     async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
         """Run one cell unless its flags say that it needs more than this machine promises."""
-        if (flags(cell.get("source", "")) & SKIPPED_FLAGS) - self.run_flags:
+        if (flags_of(cell.get("source", "")) & SKIPPED_FLAGS) - self.run_flags:
             return cell
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 
@@ -42,41 +42,28 @@ def forget_widgets(notebook: nbformat.NotebookNode) -> None:
 def rerun(path: Path, run_flags: frozenset[str]) -> float:
     """Execute one notebook in its own folder, write it back cleaned, and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
-    client = FlagClient(
-        notebook,
-        timeout=3600,
-        kernel_name="python3",
-        store_widget_state=False,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
+    options = {"timeout": 3600, "kernel_name": "python3", "coalesce_streams": True}
+    options |= {"store_widget_state": False, "resources": {"metadata": {"path": str(path.parent)}}}
+    client = FlagClient(notebook, **options)
     client.run_flags = run_flags
     start = time.perf_counter()
     client.execute()
     forget_widgets(notebook)
     nbformat.write(notebook, path)
-    process_write(
-        warn_msg=f"cannot clean {path}", proc_nb=lambda nb: clean_nb(nb, clean_ids=True), f_in=path
-    )
+    process_write(f"cannot clean {path}", lambda nb: clean_nb(nb, clean_ids=True), path)
     return time.perf_counter() - start
 
 
-def main() -> int:
-    """Rerun each notebook named, in order; stop at the first that fails."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument("--flags", default="", help="flags to run as well, e.g. 'slow data'")
-    args = parser.parse_args()
+def main(notebooks: list[Path], flags: str = "") -> None:
+    """Rerun notebooks, with cells of these flags ("slow data"), until one fails."""
     os.environ.pop("MPLBACKEND", None)  # a backend from outside would store no pictures
-    for path in args.notebooks:
+    for path in notebooks:
         try:
-            seconds = rerun(path, frozenset(args.flags.split()))
+            seconds = rerun(path, frozenset(flags.split()))
         except CellExecutionError as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            return 1
+            sys.exit(f"{path}: {error}")
         print(f"{path}: {seconds:.1f} s")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

@@ -8,7 +8,6 @@ concert grands (DATA/real_dev) and on the beginnings of the real upright's recor
 second call continues where the first one stopped. The table goes to results/ablation_chords.json.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.augment import Augmentation
@@ -66,18 +66,13 @@ def train(recipe, folder, data):
 
 def listen(transcriber, data):
     """Rolls and references of both sets: set -> pairs."""
-    heard = {"grands": [], "upright": []}
-    for recording in sorted((data / "real_dev").glob("*.flac")):
-        heard["grands"].append((read_audio(recording), recording))
-    for recording in sorted((data / "maps_disklavier_dev").glob("*.flac")):
-        heard["upright"].append((read_audio(recording)[: int(EXCERPT * SAMPLE_RATE)], recording))
-    tables = {}
-    for name, recordings in heard.items():
+    tables, folders = {}, {"grands": "real_dev", "upright": "maps_disklavier_dev"}
+    for name, folder in folders.items():
         tables[name] = []
-        for sound, path in recordings:
-            rolls = concat_rolls(list(transcriber.engine.rolls(iter([sound]))))
-            reference = read_reference(path.with_suffix(".mid"), "pedal")
-            tables[name].append((rolls, reference))
+        for path in sorted((data / folder).glob("*.flac")):
+            end = int(EXCERPT * SAMPLE_RATE) if name == "upright" else None
+            rolls = concat_rolls(list(transcriber.engine.rolls(iter([read_audio(path)[:end]]))))
+            tables[name].append((rolls, read_reference(path.with_suffix(".mid"), "pedal")))
     return tables
 
 
@@ -100,37 +95,30 @@ def score(transcriber, tables):
     return max(rows, key=lambda row: row[0])[1]
 
 
-def main():
+def main(
+    data: Path = Path("data"),  # for training and measuring
+    folder: Path = Path("runs/ablation"),  # for the runs
+    out: Path = ROOT / "results" / "ablation_chords.json",
+    steps: int = 150,  # of each arm
+    seeds: list[int] = [1, 2],  # noqa: B006, of each arm's runs; may be repeated
+):
     """Train and score every arm that is not in the table yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="for training and measuring"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/ablation"), help="for the runs")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "ablation_chords.json")
-    parser.add_argument("--steps", type=int, default=150, help="of each arm")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2], help="of each arm's runs")
-    args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)
-    short = {"steps": args.steps, "learning_rate": 0.001, "warmup_steps": 15}
+    folder.mkdir(parents=True, exist_ok=True)
+    short = {"steps": steps, "learning_rate": 0.001, "warmup_steps": 15}
     short |= {"decay_share": 0.6, "ema_decay": 0.98}
-    table = json.loads(args.out.read_text()) if args.out.exists() else {"steps": args.steps}
+    table = json.loads(out.read_text()) if out.exists() else {"steps": steps}
     arms = table.setdefault("arms", {})
-    for seed, (name, changes) in product(args.seeds, ARMS.items()):
+    for seed, (name, changes) in product(seeds, ARMS.items()):
         if str(seed) in arms.get(name, {}):
             continue
-        stem = f"{list(ARMS).index(name)}_{args.steps}_{seed}"
-        recipe = write_recipe(args.folder / f"{stem}.json", changes, short | {"seed": seed})
-        transcriber = Transcriber(
-            train(recipe, args.folder / stem, args.data), "cpu", None, "torch"
-        )
-        arms.setdefault(name, {})[str(seed)] = score(transcriber, listen(transcriber, args.data))
+        stem = f"{list(ARMS).index(name)}_{steps}_{seed}"
+        recipe = write_recipe(folder / f"{stem}.json", changes, short | {"seed": seed})
+        transcriber = Transcriber(train(recipe, folder / stem, data), "cpu", None, "torch")
+        arms.setdefault(name, {})[str(seed)] = score(transcriber, listen(transcriber, data))
         print(name, seed, arms[name][str(seed)], flush=True)
-        with atomic_path(args.out) as temporary:
+        with atomic_path(out) as temporary:
             temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -4,10 +4,10 @@ Links to the nine real recordings of DATA/maps_disklavier_dev, and beside them a
 performances, rendered in rooms on a sampled piano that no training heard. `pianoamt tune-decoder` searches on both.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from pianoamt.audio import write_audio
 from pianoamt.augment import Augmentation, augment
@@ -36,25 +36,20 @@ def render_excerpts(data: Path, out: Path, piano: str, count: int, seed: int) ->
         write_midi(out / f"{piano}_{number:02}.mid", notes, pedal)
 
 
-def main() -> None:
+def main(
+    data: Path,  # for training and measuring
+    out: Path,  # folder to fill
+    piano: str = "vcsl_upright1",  # a pack of DATA/pianos that no training heard
+    count: int = 9,  # excerpts to render
+    seed: int = 11,  # chooses pieces, places, rooms
+) -> None:
     """Fill the folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path, help="material for training and measuring")
-    parser.add_argument("out", type=Path, help="folder to fill")
-    parser.add_argument(
-        "--piano", default="vcsl_upright1", help="a pack of DATA/pianos that no training heard"
-    )
-    parser.add_argument("--count", type=int, default=9, help="excerpts to render")
-    parser.add_argument("--seed", type=int, default=11, help="chooses pieces, places, rooms")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in sorted((args.data / "maps_disklavier_dev").iterdir()):
-        if path.suffix in (".flac", ".mid") and not (args.out / path.name).exists():
-            (args.out / path.name).symlink_to(path.resolve())
-    render_excerpts(args.data, args.out, args.piano, args.count, args.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted((data / "maps_disklavier_dev").iterdir()):
+        if path.suffix in (".flac", ".mid") and not (out / path.name).exists():
+            (out / path.name).symlink_to(path.resolve())
+    render_excerpts(data, out, piano, count, seed)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

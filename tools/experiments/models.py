@@ -7,7 +7,6 @@ training used. The scores of every piece go to `results/`, the means into the we
 transcribes ten minutes in one file; leave the machine alone meanwhile.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio
 from pianoamt.decode import decode_notes
@@ -28,45 +28,20 @@ from pianoamt.transcription import Transcriber
 from pianoamt.tuning import at_recording_time, tuning_to_speed
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN = (
-    "onset_f1",
-    "onset_f1_100ms",
-    "onset_f1_20ms",
-    "onset_f1_10ms",
-    "onset_f1_20ms_aligned",
-    "offset_f1",
-    "velocity_f1",
-)
-SETS = {
+SHOWN = [f"onset_f1{how}" for how in ("", "_100ms", "_20ms", "_10ms", "_20ms_aligned")]
+SHOWN += ["offset_f1", "velocity_f1"]
+UPRIGHT = {"pedal": "maps_disklavier_dev", "key": "maps_disklavier_dev_key"}
+UNSEEN = {"key": "maps_software_unseen"}
+SETS = {  # recordings, ending of their notes, convention -> results file
     "real_dev": ("real_dev/*.flac", ".mid", {"pedal": "real_dev"}),
-    "maps_disklavier_dev": (
-        "maps_disklavier_dev/*.flac",
-        ".mid",
-        {"pedal": "maps_disklavier_dev", "key": "maps_disklavier_dev_key"},
-    ),
-    "maps_software_unseen": (
-        "maps_software/*_AkPnStgb.opus",
-        ".tsv",
-        {"key": "maps_software_unseen"},
-    ),
-}  # recordings, ending of their notes, convention -> results file
-
-
+    "maps_disklavier_dev": ("maps_disklavier_dev/*.flac", ".mid", UPRIGHT),
+    "maps_software_unseen": ("maps_software/*_AkPnStgb.opus", ".tsv", UNSEEN),
+}
 THRESHOLDS = [round(0.05 * step, 2) for step in range(6, 19)]
-CHORD_SIZES = {
-    "alone": (1, 1),
-    "two": (2, 2),
-    "three": (3, 3),
-    "four": (4, 4),
-    "five or more": (5, 99),
-}
-SOFTER = {
-    "loudest": (0, 0),
-    "1 to 9": (1, 9),
-    "10 to 19": (10, 19),
-    "20 to 29": (20, 29),
-    "30 or more": (30, 127),
-}
+CHORD_SIZES = {"alone": (1, 1), "two": (2, 2), "three": (3, 3), "four": (4, 4)}
+CHORD_SIZES |= {"five or more": (5, 99)}
+SOFTER = {"loudest": (0, 0), "1 to 9": (1, 9), "10 to 19": (10, 19), "20 to 29": (20, 29)}
+SOFTER |= {"30 or more": (30, 127)}
 
 
 def chord_recall(pieces):
@@ -77,9 +52,8 @@ def chord_recall(pieces):
         found[match_notes(reference, notes)[:, 0]] = True
         for note, is_found in zip(reference, found, strict=True):
             chord = reference[np.abs(reference["onset"] - note["onset"]) < 0.03]
-            rows.append(
-                (len(chord), int(chord["velocity"].max()) - int(note["velocity"]), is_found)
-            )
+            softer = int(chord["velocity"].max()) - int(note["velocity"])
+            rows.append((len(chord), softer, is_found))
     size, softer, found = np.array(rows, int).T
     table = {"size": {}, "softer": {}}
     for key, values, bins in (("size", size, CHORD_SIZES), ("softer", softer, SOFTER)):
@@ -98,12 +72,8 @@ def threshold_curve(heard, reference, decoder):
         pairs = match_notes(reference, at_recording_time(notes, speed))
         scores.append(f_measure(len(pairs), len(reference), len(notes))[2])
     notes = decode_notes(heard.probabilities, replace(decoder, onset_threshold=0.3), "pedal")
-    unsure = float((notes["confidence"] < 0.85).mean())
-    return {
-        "onset_f1": scores,
-        "unsure": unsure,
-        "notes_per_second": len(reference) / heard.seconds,
-    }
+    unsure, density = float((notes["confidence"] < 0.85).mean()), len(reference) / heard.seconds
+    return {"onset_f1": scores, "unsure": unsure, "notes_per_second": density}
 
 
 def score_set(transcriber, data, name):
@@ -124,14 +94,8 @@ def score_set(transcriber, data, name):
         pairs.append((reference, notes))
         if "pedal" in conventions:  # a real piano
             curves[recording.stem] = threshold_curve(heard, reference, transcriber.decoder)
-    return (
-        chord_recall(pairs),
-        curves,
-        {
-            conventions[durations]: FolderScores(scores, durations, [], [])
-            for durations, scores in pieces.items()
-        },
-    )
+    tables = {conventions[d]: FolderScores(scores, d, [], []) for d, scores in pieces.items()}
+    return chord_recall(pairs), curves, tables
 
 
 def times_real_time(weights, data):
@@ -143,15 +107,8 @@ def times_real_time(weights, data):
         recording = Path(scratch, "ten minutes.wav")
         write_audio(recording, sound)
         for run in range(2):
-            command = [
-                program,
-                "transcribe",
-                recording,
-                "--weights",
-                weights,
-                "--out",
-                f"{scratch}/{run}",
-            ]
+            command = [program, "transcribe", recording, "--weights", weights]
+            command += ["--out", f"{scratch}/{run}"]
             begun = time.perf_counter()
             subprocess.run([*map(str, command)], check=True, stdout=subprocess.DEVNULL)
             took.append(time.perf_counter() - begun)
@@ -188,33 +145,26 @@ def measure(name, data, speed):
     limits = upright.intervals()
     row = {"name": name, "parameters": count_parameters(network), "steps": info["steps"]}
     row |= {"hours_heard": info["hours_heard"]}
-    for key, result in (
-        ("scores", "maps_disklavier_dev"),
-        ("scores_grands", "real_dev"),
-        ("scores_unseen", "maps_software_unseen"),
-    ):
+    names = {"scores": "maps_disklavier_dev", "scores_grands": "real_dev"}
+    for key, result in (names | {"scores_unseen": "maps_software_unseen"}).items():
         row[key] = {each: means[result][each] for each in SHOWN}
     row["interval_95"] = {key: limits[key] for key in SHOWN}
     for part in ("Cl", "Am"):
         pieces = [scores for stem, scores in upright.pieces.items() if stem.endswith(part)]
-        row[f"scores_{part}"] = {
-            key: float(np.mean([each[key] for each in pieces])) for key in SHOWN
-        }
+        columns = {key: [each[key] for each in pieces] for key in SHOWN}
+        row[f"scores_{part}"] = {key: float(np.mean(column)) for key, column in columns.items()}
     return row | ({"times_real_time": times_real_time(name, data)} if speed else {})
 
 
-def main():
+def main(
+    names: list[str],  # bundled weights
+    data: Path = Path("data"),  # holds the recordings
+    speed: bool = False,  # measure the speed as well
+):
     """Measure, and put the rows in their places."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="+", choices=("default", "tiny"), help="bundled weights")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="holds the recordings")
-    parser.add_argument("--speed", action="store_true", help="measure the speed as well")
-    args = parser.parse_args()
     table = ROOT / "results" / "models.json"
-    for name in args.names:
-        measured, rows = measure(name, args.data, args.speed), json.loads(table.read_text())
+    for name in names:
+        measured, rows = measure(name, data, speed), json.loads(table.read_text())
         known = next((row for row in rows if row["name"] == name), None)
         if known is None:
             rows.append(measured)
@@ -223,12 +173,9 @@ def main():
         with atomic_path(table) as temporary:
             text = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8")
-        print(
-            name,
-            {key: round(100 * value, 1) for key, value in measured["scores"].items()},
-            flush=True,
-        )
+        scores = {key: round(100 * value, 1) for key, value in measured["scores"].items()}
+        print(name, scores, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,7 +6,6 @@ everything is done and timed by the commands of the tutorial: check, preprocess,
 transcribe and score the test takes with the weights of before and of after. Leave the machine alone meanwhile.
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from pianoamt.audio import write_audio
 from pianoamt.augment import add_room, coloured_noise, measure_level
@@ -29,17 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = str(Path(sys.executable).with_name("pianoamt"))
 TAKE = 300  # seconds
 TRAINING = 3600  # seconds of takes for training
-VOICING = Voicing(
-    detune_cents=-6,
-    stretch_cents=8,
-    key_cents=3,
-    onset_delay_ms=4,
-    jitter_ms=1,
-    sympathetic_db=-24,
-    level_db=-26,
-    seed=5,
-)  # one instrument, tuned a while ago
+TUNING = {"detune_cents": -6, "stretch_cents": 8, "key_cents": 3}
+ACTION = {"onset_delay_ms": 4, "jitter_ms": 1, "sympathetic_db": -24, "level_db": -26}
+VOICING = Voicing(**TUNING, **ACTION, seed=5)  # one instrument, tuned a while ago
 HISS_DB = 45  # signal-to-noise ratio of the microphone
+WEIGHTS = default_weights()
 RECIPE = {"steps": 600, "batch_size": 2, "learning_rate": 0.001}  # of the tutorial
 
 
@@ -58,10 +52,8 @@ def record(data, folder):
         name = f"take{number:02}"
         notes, pedal = cut_performance(performance.notes, performance.pedal, 0, TAKE)
         notes = notes[notes["onset"] < TAKE - 1]
-        notes["offset"], pedal["time"] = (
-            np.minimum(notes["offset"], TAKE),
-            np.minimum(pedal["time"], TAKE),
-        )
+        for table, column in ((notes, "offset"), (pedal, "time")):
+            table[column] = np.minimum(table[column], TAKE)
         if not (folder / f"{name}.flac").exists():
             sound = add_room(render(notes, pedal, piano, VOICING, seconds=TAKE), room)
             hiss = coloured_noise(len(sound), np.random.default_rng(number))
@@ -71,9 +63,7 @@ def record(data, folder):
         seconds += TAKE if split_by_hash(name) == "train" else 0
         if seconds >= TRAINING:
             return
-    sys.exit(
-        f"{data}/midi/maestro_v3_test.npz: {seconds / 60:.0f} minutes in takes of {TAKE} s, of {TRAINING / 60:.0f}"
-    )
+    sys.exit(f"{data}/midi: only {seconds / 60:.0f} of {TRAINING / 60:.0f} minutes in whole takes")
 
 
 def timed(*words):
@@ -83,70 +73,39 @@ def timed(*words):
     return round(time.perf_counter() - begun, 1)
 
 
-def main():
+def main(
+    data: Path = Path("data"),  # for training and measuring
+    folder: Path = Path("runs/own_piano"),  # for takes, store and run
+    weights: Path = WEIGHTS,  # to start from
+    out: Path = ROOT / "results" / "own_piano.json",  # the figures
+):
     """Record, teach, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="material for training and measuring"
-    )
-    parser.add_argument(
-        "--folder", type=Path, default=Path("runs/own_piano"), help="for takes, store and run"
-    )
-    parser.add_argument("--weights", type=Path, default=default_weights(), help="to start from")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "results" / "own_piano.json", help="the figures"
-    )
-    args = parser.parse_args()
-    takes, store, run, test = (args.folder / name for name in ("takes", "store", "run", "test"))
-    record(args.data, takes)
-    for folder in (store, run, test):
-        shutil.rmtree(
-            folder, ignore_errors=True
-        )  # what goes on from before would not be timed whole
+    takes, store, run, test = (folder / name for name in ("takes", "store", "run", "test"))
+    record(data, takes)
+    for old in (store, run, test):  # a resumed run would not be timed whole
+        shutil.rmtree(old, ignore_errors=True)
     test.mkdir()
     for path in takes.iterdir():
         if split_by_hash(path.stem) == "test":
             shutil.copy(path, test)
-    recipe = args.folder / "own.json"
-    recipe.write_text(
-        json.dumps(
-            {"data": {"store": str(store)}, "train": {"start_from": str(args.weights), **RECIPE}}
-        )
-    )
-    seconds = {
-        "check": timed("check", takes),
-        "preprocess": timed("preprocess", takes, "--store", store, "--quiet"),
-    }
+    recipe, training = folder / "own.json", {"start_from": str(weights), **RECIPE}
+    recipe.write_text(json.dumps({"data": {"store": str(store)}, "train": training}))
+    seconds = {"check": timed("check", takes)}
+    seconds["preprocess"] = timed("preprocess", takes, "--store", store, "--quiet")
     seconds["train"] = timed("train", recipe, run, "--cpu")
     scores = {}
-    for name, weights in (("before", args.weights), ("after", run / "weights.safetensors")):
-        out, table = args.folder / name, args.folder / f"{name}.json"
-        timed(
-            "transcribe",
-            test,
-            "--weights",
-            weights,
-            "--durations",
-            "pedal",
-            "--overwrite",
-            "--out",
-            out,
-            "--quiet",
-        )
-        timed("score", test, out, "--json", table)
+    for name, used in (("before", weights), ("after", run / "weights.safetensors")):
+        found, table = folder / name, folder / f"{name}.json"
+        how = ["--weights", used, "--durations", "pedal", "--overwrite", "--out", found, "--quiet"]
+        timed("transcribe", test, *how)
+        timed("score", test, found, "--json", table)
         scores[name] = json.loads(table.read_text())["mean"]
-    minutes = {
-        split: sum(split_by_hash(p.stem) == split for p in takes.glob("*.flac")) * TAKE / 60
-        for split in ("train", "test")
-    }
-    with atomic_path(args.out) as temporary:
-        temporary.write_text(
-            json.dumps({"minutes": minutes, **RECIPE, "seconds": seconds, **scores}, indent=1)
-            + "\n"
-        )
+    splits = [split_by_hash(path.stem) for path in takes.glob("*.flac")]
+    minutes = {split: splits.count(split) * TAKE / 60 for split in ("train", "test")}
+    table = {"minutes": minutes, **RECIPE, "seconds": seconds, **scores}
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -8,7 +8,6 @@ of the recordings, at 44.1 kHz. Times are those of whole commands, the start of 
 `--json`, writes the same figures.
 """
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -16,10 +15,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import soundfile
 import soxr
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.score import read_reference, score_notes
@@ -44,64 +45,47 @@ def transcribe(command: str, audio: Path) -> tuple[np.ndarray, float]:
     """What a command finds in a file, and how many seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
         midi = Path(folder) / f"{audio.stem}.mid"
-        words = [
-            word.format(audio=audio, midi=midi, folder=folder) for word in shlex.split(command)
-        ]
+        names = {"audio": audio, "midi": midi, "folder": folder}
+        words = [word.format(**names) for word in shlex.split(command)]
         begun = time.perf_counter()
         done = subprocess.run(words, capture_output=True, text=True)
         took = time.perf_counter() - begun
         files = [midi] if midi.is_file() else sorted(Path(folder).glob("*.mid*"))
         if done.returncode or not files:
-            sys.exit(
-                f"{words[0]} failed with {audio.name}: {(done.stderr or done.stdout).strip().rpartition(chr(10))[2]}"
-            )
+            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
+            sys.exit(f"{words[0]} failed with {audio.name}: {said}")
         return read_reference(files[0], "pedal"), took
 
 
-def main() -> None:
+def main(
+    folder: Path,  # recordings, each with its .mid beside it
+    seconds: float = 60,  # length of an excerpt
+    peer: list[str] = [],  # noqa: B006, NAME=COMMAND; may be repeated
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,  # for the figures
+) -> None:
     """Cut, transcribe, score."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="recordings, each with its .mid beside it")
-    parser.add_argument("--seconds", type=float, default=60, help="length of an excerpt")
-    parser.add_argument(
-        "--peer", action="append", default=[], metavar="NAME=COMMAND", help="may be repeated"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    if not all("=" in peer for peer in args.peer):
-        parser.error("a peer is NAME=COMMAND")
-    recordings = [
-        path for path in sorted(args.folder.glob("*.flac")) if path.with_suffix(".mid").is_file()
-    ]
-    if not recordings:
-        parser.error(f"{args.folder}: no .flac recordings with .mid files beside them")
+    recordings = [path for path in folder.glob("*.flac") if path.with_suffix(".mid").is_file()]
+    if not recordings or not all("=" in each for each in peer):
+        sys.exit("expected .flac recordings with .mid files beside them, and peers as NAME=COMMAND")
     ours = {"pianoamt": OURS, "pianoamt, tiny": f"{OURS} --weights tiny"}
-    systems = ours | dict(peer.split("=", 1) for peer in args.peer)
+    systems = ours | dict(each.split("=", 1) for each in peer)
     table = {}
-    with tempfile.TemporaryDirectory() as folder:
-        excerpts = [cut(path, args.seconds, Path(folder)) for path in recordings]
-        length = sum(seconds for _, _, seconds in excerpts)
+    with tempfile.TemporaryDirectory() as scratch:
+        excerpts = [cut(path, seconds, Path(scratch)) for path in sorted(recordings)]
+        length = sum(long for _, _, long in excerpts)
         for name, command in systems.items():
             scores, took = [], 0.0
             for path, notes, _ in excerpts:
-                found, seconds = transcribe(command, path)
+                found, spent = transcribe(command, path)
                 scores.append(score_notes(notes, found))
-                took += seconds
+                took += spent
             row = {key: round(float(np.mean([score[key] for score in scores])), 4) for key in SHOWN}
-            table[name] = row | {
-                "times_real_time": round(length / took, 1),
-                "excerpts": len(excerpts),
-            }
-            print(
-                f"{name:20}",
-                " ".join(f"{key} {value}" for key, value in table[name].items()),
-                flush=True,
-            )
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+            speed = round(length / took, 1)
+            table[name] = row | {"times_real_time": speed, "excerpts": len(excerpts)}
+            print(f"{name:20}", *(f"{key} {value}" for key, value in table[name].items()))
+    if json_file:
+        json_file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

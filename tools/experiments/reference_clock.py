@@ -5,13 +5,14 @@ held out of training: how late the sound of a stroke rises after its label, and 
 velocity of the stroke; and for each piece the F1 of onsets within 50 and within 120 ms.
 """
 
-import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.files import atomic_path
@@ -21,17 +22,8 @@ from pianoamt.score import f_measure, match_notes, read_reference
 from pianoamt.transcription import Transcriber
 
 ROOT = Path(__file__).resolve().parents[2]
-BANDS = (
-    (1, 26),
-    (26, 33),
-    (33, 40),
-    (40, 50),
-    (50, 60),
-    (60, 128),
-)  # MIDI velocities, the last not included
-QUICK = HCQTConfig(
-    bins_per_semitone=(1,), hop=128, gamma=20.0
-)  # 8 ms a frame, windows of at most 0.1 s
+EDGES = (1, 26, 33, 40, 50, 60, 128)  # of bands of MIDI velocities
+QUICK = HCQTConfig(bins_per_semitone=(1,), hop=128, gamma=20.0)  # 8 ms a frame, short windows
 BEFORE, AFTER = 20, 20  # frames around a label
 
 
@@ -57,12 +49,10 @@ def by_velocity(rows):
     """Medians of (velocity, rise, lateness) rows for each band with at least 20 strokes."""
     table = np.array(rows)
     bands = {}
-    for low, high in BANDS:
+    for low, high in itertools.pairwise(EDGES):
         inside = table[(table[:, 0] >= low) & (table[:, 0] < high)]
         if min(np.isfinite(inside[:, 1]).sum(), np.isfinite(inside[:, 2]).sum()) >= 20:
-            rise, late = (
-                1000 * np.nanpercentile(inside[:, column], [25, 50, 75]) for column in (1, 2)
-            )
+            rise, late = 1000 * np.nanpercentile(inside[:, 1:3], [25, 50, 75], axis=0).T
             counts = {"median_velocity": float(np.median(inside[:, 0])), "strokes": len(inside)}
             counts |= {"rises_found": int(np.isfinite(inside[:, 1]).sum())}
             found = {"rise_ms": rise.round(1).tolist(), "late_ms": late.round(1).tolist()}
@@ -75,12 +65,8 @@ def study(recordings, transcriber):
     rows, pieces = [], {}
     for path in recordings:
         audio = read_audio(path)
-        table = (
-            path.with_suffix(".mid")
-            if path.with_suffix(".mid").exists()
-            else path.with_suffix(".tsv")
-        )
-        truth = read_reference(table, "key")
+        tables = [path.with_suffix(ending) for ending in (".mid", ".tsv")]
+        truth = read_reference(next(table for table in tables if table.exists()), "key")
         transcription = transcriber.transcribe(audio, durations="key")
         with tempfile.TemporaryDirectory() as folder:  # as they are written, in whole ticks
             write_midi(Path(folder) / "notes.mid", transcription.notes, transcription.pedal)
@@ -90,31 +76,22 @@ def study(recordings, transcriber):
         late[pairs[:, 0]] = notes["onset"][pairs[:, 1]] - truth["onset"][pairs[:, 0]]
         rows += zip(truth["velocity"], rises(audio, truth), late, strict=True)
         matches = {50: len(match_notes(truth, notes, onset_tolerance=0.05)), 120: len(pairs)}
-        pieces[path.stem] = {
-            f"onset_f1_{ms}ms": f_measure(n, len(truth), len(notes))[2] for ms, n in matches.items()
-        }
+        f1 = {ms: f_measure(found, len(truth), len(notes))[2] for ms, found in matches.items()}
+        pieces[path.stem] = {f"onset_f1_{ms}ms": value for ms, value in f1.items()}
         print(path.stem, pieces[path.stem], flush=True)
     return {"by_velocity": by_velocity(rows), "pieces": pieces}
 
 
-def main():
+def main(data: Path = Path("data")):
     """Measure both pianos."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="holds maps_disklavier_dev and maps_software"
-    )
-    data, transcriber = parser.parse_args().data, Transcriber(device="cpu")
-    found = {
-        "player_piano": study(sorted((data / "maps_disklavier_dev").glob("*.flac")), transcriber),
-        "software_piano": study(
-            sorted((data / "maps_software").glob("*AkPnStgb*.opus")), transcriber
-        ),
-    }
+    transcriber, found = Transcriber(device="cpu"), {}
+    pianos = {"player_piano": "maps_disklavier_dev/*.flac"}
+    pianos |= {"software_piano": "maps_software/*AkPnStgb*.opus"}
+    for name, pattern in pianos.items():
+        found[name] = study(sorted(data.glob(pattern)), transcriber)
     with atomic_path(ROOT / "results" / "reference_clock.json") as temporary:
         temporary.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,14 +6,15 @@ stream: the same share between what a stream finds and what is found offline, in
 drift: a pattern of strokes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
 """
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import soundfile
 import soxr
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio
 from pianoamt.notes import PEDAL_DTYPE, make_notes
@@ -22,11 +23,8 @@ from pianoamt.sonify import sonify
 from pianoamt.transcription import Transcriber
 
 IN_FRONT, HISS = 10, 1e-4  # seconds; amplitude
-RATE, BEAT, PATTERN = (
-    44_100,
-    2,
-    60,
-)  # Hz; seconds between strokes; seconds of the pattern that is repeated
+RATE = 44_100  # Hz, of the drift test
+BEAT, PATTERN = 2, 60  # seconds between strokes; of the pattern that is repeated
 
 
 def agreement(pairs):
@@ -68,56 +66,41 @@ def drift(transcriber, hours):
             for _ in range(times):
                 file.write(pattern)
         notes = transcriber.transcribe(path).notes
-    lags = []
+    lags = []  # of the first and the last minute
     for minute in (0, times - 1):
-        for onset, pitch in zip(onsets + PATTERN * minute, pitches, strict=True):
-            found = notes["onset"][
-                (notes["pitch"] == pitch) & (np.abs(notes["onset"] - onset) < 0.1)
-            ]
-            lags.append((minute, float(found[0] - onset)) if len(found) else (minute, np.nan))
-    first, last = (np.array([lag for at, lag in lags if at == minute]) for minute in (0, times - 1))
-    return {
-        "hours": hours,
-        "strokes_a_minute": len(onsets),
-        "found_first_and_last": [int(np.isfinite(each).sum()) for each in (first, last)],
-        "drift_ms": round(1000 * float(np.nanmedian(last) - np.nanmedian(first)), 3),
-    }
+        wanted = make_notes(onsets + PATTERN * minute, onsets + PATTERN * minute + 1, pitches)
+        pairs = match_notes(wanted, notes, 0.1)
+        lags.append(notes["onset"][pairs[:, 1]] - wanted["onset"][pairs[:, 0]])
+    drift_ms = round(1000 * float(np.median(lags[1]) - np.median(lags[0])), 3)
+    counts = {"strokes_a_minute": len(onsets), "found_first_and_last": [*map(len, lags)]}
+    return {"hours": hours, **counts, "drift_ms": drift_ms}
 
 
-def main():
+def main(
+    recordings: Annotated[list[Path] | None, typer.Argument()] = None,
+    hours: float = 0,  # length of the drift test; 0 leaves it out
+    weights: str | None = None,  # other weights than the bundled ones
+    streams: bool = True,  # --no-streams leaves them out
+):
     """Do what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recordings", nargs="*", type=Path, help="sound files")
-    parser.add_argument(
-        "--hours", type=float, default=0, help="length of the drift test; 0 leaves it out"
-    )
-    parser.add_argument("--weights", help="other weights than the bundled ones")
-    parser.add_argument("--no-stream", action="store_true", help="leave the streams out")
-    args = parser.parse_args()
-    transcriber, found = Transcriber(args.weights), {}
-    if args.recordings:
-        sounds = [read_audio(path) for path in args.recordings]
+    transcriber, found = Transcriber(weights), {}
+    if recordings:
+        sounds = [read_audio(path) for path in recordings]
         results = [transcriber.transcribe(sound, SAMPLE_RATE) for sound in sounds]
         offline = [result.notes for result in results]
         found["recordings"], found["notes"] = len(sounds), sum(map(len, offline))
         for name, loudness in (("silence", 0), ("hiss", HISS)):
             moved = [behind(transcriber, sound, loudness) for sound in sounds]
             found[name] = agreement(zip(offline, moved, strict=True))
-        if not args.no_stream:
-            live = [
-                stream(transcriber, *each)
-                for each in zip(sounds, (r.tuning for r in results), strict=True)
-            ]
-            found["stream"] = agreement(
-                (a, notes) for a, (notes, _) in zip(offline, live, strict=True)
-            )
+        if streams:
+            pairs = zip(sounds, results, strict=True)
+            live = [stream(transcriber, sound, result.tuning) for sound, result in pairs]
+            found["stream"] = agreement(zip(offline, [notes for notes, _ in live], strict=True))
             found["latency_s"] = round(live[0][1], 3)
-    if args.hours:
-        found["drift"] = drift(transcriber, args.hours)
+    if hours:
+        found["drift"] = drift(transcriber, hours)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,7 +6,6 @@ of memory, no open file and no file left behind. Hypothesis shrinks what breaks 
 makes the same cases.
 """
 
-import argparse
 import contextlib
 import functools
 import io
@@ -21,16 +20,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import TimeoutError
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from importlib import import_module
 from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Annotated
 
 import hypothesis.strategies as st
 import numpy as np
 import soundfile as sf
+import typer
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from pebble import ProcessExpired, ProcessPool
 
@@ -90,7 +92,7 @@ def small_config():  # a ModelConfig, built when torch is there
 
 @functools.cache
 def healthy(kind: str) -> bytes:
-    """A weights file, a checkpoint, a store, a study or a pack of performances."""
+    """A weights file, a store's manifest or a pack of performances."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x.{kind}"
         if kind == "safetensors":
@@ -98,19 +100,9 @@ def healthy(kind: str) -> bytes:
 
             info = {"decoder": {"onset_threshold": 0.4}}
             save_weights(PianoNet(small_config()), path, info)
-        elif kind == "checkpoint":
-            from pianoamt.run_log import CHECKPOINT, save_run
-
-            save_run(training_state(), Path(folder), {})
-            path = Path(folder) / CHECKPOINT
         elif kind == "store":
             make_store(Path(folder))
             path = Path(folder) / "store" / "manifest.json"
-        elif kind == "db":
-            from pianoamt.study import open_study
-
-            open_study(Path(folder), {"kind": "fuzz"})._storage.remove_session()
-            path = Path(folder) / "study.db"
         else:
             np.savez_compressed(path, **pack_arrays())
         return path.read_bytes()
@@ -124,14 +116,6 @@ def pack_arrays() -> dict[str, np.ndarray]:
     arrays |= {"note_index": np.array([0, 2, 4]), "cc64_index": np.array([0, 2, 4])}
     names = {"path": np.array(["a", "b"]), "split": np.array(["train", "test"])}
     return arrays | names | {"pitch": np.full(4, 60, np.uint8)}
-
-
-@functools.cache
-def training_state():
-    """A run of the smallest network, to be resumed from hostile checkpoints."""
-    from pianoamt.step import TrainConfig, TrainingState
-
-    return TrainingState(TrainConfig(model=small_config(), precision="no"), cpu=True)
 
 
 def make_store(folder: Path) -> None:
@@ -259,14 +243,8 @@ def odd_sound(draw: st.DrawFn) -> bytes:
     block = channels * bits // 8
     form = (tag, channels, rate, rate * block % 2**32, block % 2**16, bits)
     head = b"WAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", *form)
-    return (
-        b"RIFF"
-        + struct.pack("<I", (size + 36) % 2**32)
-        + head
-        + b"data"
-        + struct.pack("<I", size)
-        + data
-    )
+    sizes = [struct.pack("<I", number % 2**32) for number in (size + 36, size)]
+    return b"RIFF" + sizes[0] + head + b"data" + sizes[1] + data
 
 
 EVENTS = st.one_of(
@@ -294,7 +272,8 @@ def odd_midi(draw: st.DrawFn) -> bytes:
 
 
 CELLS = st.sampled_from(words("0.1 60 1e400 nan -inf -1 x 128 999999999999 0x10 1_000 ٣") + [""])
-TABLE = st.lists(st.lists(CELLS | st.just("0.5"), max_size=5).map("\t".join), max_size=20)
+ROWS = st.lists(st.lists(CELLS | st.just("0.5"), max_size=5).map("\t".join), max_size=20)
+TABLE = ROWS.map(lambda rows: "\n".join(rows).encode())
 RECIPE = {
     "data": {"folder": "data", "recordings": ["a"], "midi_shares": {"x": 0.5}},
     "train": {
@@ -334,10 +313,12 @@ def odd_performances(draw: st.DrawFn) -> bytes:
 # ---- who reads them; the result must make sense, too ----
 
 
-def move(path: Path, place: Path) -> None:
-    """Move what is there, if anything."""
+def move(path: Path, place: Path) -> Path:
+    """Move what is there, if anything, and return its new place."""
+    place.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(path):
         path.rename(place)
+    return place
 
 
 def read_sound(path: Path) -> None:
@@ -374,10 +355,9 @@ def read_store(path: Path) -> None:
     from pianoamt.store import FeatureStore, StoreDataset
 
     make_store(path.parent / "whole")
-    store = path.parent / "whole" / "store"
-    (store / "manifest.json").unlink()
-    move(path, store / "manifest.json")
-    opened = FeatureStore(store)
+    manifest = path.parent / "whole" / "store" / "manifest.json"
+    manifest.unlink()
+    opened = FeatureStore(move(path, manifest).parent)
     if opened.pieces:
         StoreDataset(opened, tuple({piece.split for piece in opened.pieces}), 16)[0]
 
@@ -390,31 +370,14 @@ def read_recipe(path: Path) -> None:
     PianoNet(read_recipe(path)[0].model)
 
 
-def read_checkpoint(path: Path) -> None:
-    """Resume a run."""
-    from pianoamt.run_log import CHECKPOINT, resume_run
-
-    move(path, path.with_name(CHECKPOINT))
-    resume_run(training_state(), path.parent)
-
-
-def read_study(path: Path) -> None:
-    """Resume a search."""
-    from pianoamt.study import count_finished, open_study
-
-    move(path, path.with_name("study.db"))
-    count_finished(open_study(path.parent, {"kind": "fuzz"}))
-
-
 def read_report(path: Path) -> None:
     """Plan a run over a folder that holds a report."""
     from pianoamt.folders import plan_run
 
-    out = path.parent / "out"
-    (out / "in").mkdir(parents=True)
+    out = move(path, path.parent / "out" / "report.jsonl").parent
+    (out / "in").mkdir()
     (out / "a.mid").touch()
     (out / "in" / "a.wav").write_bytes(sounds()["WAV/PCM_16"])
-    move(path, out / "report.jsonl")
     run = plan_run([out / "in"], out)
     assert len(run.tasks) + len(run.results) == 1
 
@@ -423,29 +386,16 @@ def read_dataset(path: Path) -> None:
     """Open a dataset by its list; no piece may lie outside."""
     from pianoamt.corpus import open_corpus
 
-    folder = path.parent / "data"
-    folder.mkdir()
+    folder = move(path, path.parent / "data" / f"maestro-v3.0.0{path.suffix}").parent
     (folder / "a.mid").write_bytes((DEMO / "demo.mid").read_bytes())
-    move(path, folder / f"maestro-v3.0.0{path.suffix}")
     for piece in open_corpus(folder).pieces:
         for file in filter(None, (piece.audio, piece.midi)):
             assert Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
 
 
-def read_with(module: str, function: str) -> Callable[[Path], None]:
+def read_with(module: str, function: str, *more: object) -> Callable[[Path], object]:
     """Call a function of the package with the path."""
-
-    def read(path: Path) -> None:
-        getattr(__import__(f"pianoamt.{module}", fromlist=[function]), function)(path)
-
-    return read
-
-
-def read_pack(path: Path) -> None:
-    """Open a sampled piano."""
-    from pianoamt.render import load_pack
-
-    load_pack(path, np.zeros(16_000, np.float32)).nearest(60, 0)
+    return lambda path: getattr(import_module(f"pianoamt.{module}"), function)(path, *more)
 
 
 def read_upload(path: Path) -> None:
@@ -499,16 +449,6 @@ def run_commands(path: Path) -> None:
     assert not bad and done.exit_code in (0, 1, 2) and (lines or not done.exit_code), (line, lines)
 
 
-@dataclass(frozen=True)
-class Family:
-    """A kind of file, and what reads it."""
-
-    share: int  # of the cases, in hundredths
-    suffixes: str  # endings that its files may have
-    make: Callable[[], st.SearchStrategy[bytes]]
-    read: Callable[[Path], None]
-
-
 def any_damaged_sound() -> st.SearchStrategy[bytes]:
     """Any sound file with a few bytes changed."""
     return st.sampled_from(sorted(sounds())).flatmap(lambda name: damaged(sounds()[name]))
@@ -520,17 +460,10 @@ def cut_header() -> st.SearchStrategy[bytes]:
     return places.map(lambda place: sounds()[place[0]][: place[1]])
 
 
-def two_rows() -> st.SearchStrategy[bytes]:
-    """The report of a run, whose first line is odd."""
-    return damaged_json(ROW).map(lambda line: line + b"\n" + json.dumps(ROW).encode())
-
-
 def odd_upload() -> st.SearchStrategy[bytes]:
     """A name, a size and the sizes of pieces."""
-    pieces = st.lists(st.integers(0, 10), max_size=3)
-    odd = st.tuples(
-        st.sampled_from([*VALUES, "a.wav", "..\\x.exe"]), st.sampled_from([5, *VALUES]), pieces
-    )
+    name, size = st.sampled_from([*VALUES, "a.wav", "..\\x.exe"]), st.sampled_from([5, *VALUES])
+    odd = st.tuples(name, size, st.lists(st.integers(0, 10), max_size=3))
     return odd.map(lambda each: json.dumps(each).encode())
 
 
@@ -545,46 +478,25 @@ def any_file() -> st.SearchStrategy[bytes]:
     return st.one_of(*kinds, damaged_tensors(healthy("safetensors")))
 
 
-AUDIO = ".wav .flac .mp3 .ogg .aiff .m4a .WAV .mkv"
-FAMILIES = {
-    "cut header": Family(18, AUDIO, cut_header, read_sound),
-    "odd sound": Family(12, AUDIO, odd_sound, read_sound),
-    "damaged sound": Family(18, AUDIO, any_damaged_sound, read_sound),
-    "MIDI": Family(16, ".mid .midi", any_midi, read_notes),
-    "table of notes": Family(
-        3,
-        ".tsv",
-        lambda: TABLE.map(lambda rows: "\n".join(rows).encode()),
-        read_with("notes", "read_tsv"),
-    ),
-    "weights": Family(
-        5, ".safetensors", lambda: damaged_tensors(healthy("safetensors")), read_weights
-    ),
-    "ONNX model": Family(
-        3,
-        ".onnx",
-        lambda: damaged((files("pianoamt") / "weights" / "tiny.onnx").read_bytes()),
-        read_weights,
-    ),
-    "feature store": Family(
-        2, ".json", lambda: damaged_json(json.loads(healthy("store"))), read_store
-    ),
-    "recipe": Family(4, ".json", lambda: damaged_json(RECIPE), read_recipe),
-    "checkpoint": Family(2, ".pt", lambda: damaged(healthy("checkpoint")), read_checkpoint),
-    "log": Family(
-        1,
-        ".csv",
-        lambda: damaged(b"step,loss,rate\n" + b"1,0.5,0.1\n" * 30),
-        read_with("run_log", "read_log"),
-    ),
-    "report": Family(3, ".jsonl", two_rows, read_report),
-    "piano pack": Family(2, ".json", odd_pack, read_pack),
-    "MIDI pack": Family(2, ".npz", odd_performances, read_with("corpus", "load_midi_pack")),
-    "dataset": Family(3, ".json", lambda: damaged_json(LIST), read_dataset),
-    "search": Family(1, ".db", lambda: damaged(healthy("db")), read_study),
-    "upload": Family(2, ".json", odd_upload, read_upload),
-    "command": Family(3, ".wav .mid .json .safetensors .sf2 .mp3", any_file, run_commands),
-}
+AUDIO, ONNX = ".wav .flac .mp3 .ogg .aiff .m4a .WAV .mkv", files("pianoamt") / "weights/tiny.onnx"
+LINE = json.dumps(ROW).encode()
+FAMILIES = {  # share of the cases in hundredths; endings; what makes the files; what reads them
+    "cut header": (18, AUDIO, cut_header, read_sound),
+    "odd sound": (12, AUDIO, odd_sound, read_sound),
+    "damaged sound": (18, AUDIO, any_damaged_sound, read_sound),
+    "MIDI": (16, ".mid .midi", any_midi, read_notes),
+    "table of notes": (3, ".tsv", lambda: TABLE, read_with("notes", "read_tsv")),
+    "weights": (5, ".safetensors", lambda: damaged_tensors(healthy("safetensors")), read_weights),
+    "ONNX model": (3, ".onnx", lambda: damaged(ONNX.read_bytes()), read_weights),
+    "feature store": (2, ".json", lambda: damaged_json(json.loads(healthy("store"))), read_store),
+    "recipe": (4, ".json", lambda: damaged_json(RECIPE), read_recipe),
+    "report": (3, ".jsonl", lambda: damaged_json(ROW).map(lambda row: row + b"\n" + LINE), read_report),
+    "piano pack": (2, ".json", odd_pack, read_with("render", "load_pack", np.zeros(16_000, np.float32))),
+    "MIDI pack": (2, ".npz", odd_performances, read_with("corpus", "load_midi_pack")),
+    "dataset": (3, ".json", lambda: damaged_json(LIST), read_dataset),
+    "upload": (2, ".json", odd_upload, read_upload),
+    "command": (3, ".wav .mid .json .safetensors .sf2 .mp3", any_file, run_commands),
+}  # fmt: skip
 NAMES = ["case", "a\nb", "-rf", "🎹" * 60, "é x", "\udcff\udcfe", "%s{0}", "a'b\"c", " ", "con"]
 PLACES = ["a folder", "a pipe", "a loop", "a dangling link", "/dev/zero", "nothing"]
 
@@ -637,13 +549,13 @@ def run_case(name: str, stem: str, suffix: str, data: bytes | str) -> dict:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         verdict, text = "result", ""
         try:
-            FAMILIES[name].read(path)
+            FAMILIES[name][3](path)
         except BaseException as error:  # everything is a finding
             text = fault(error, path)
             verdict = "broken" if text else "refused"
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         left = [file.name for file in Path(top).rglob(".pianoamt-*")] + open_files(Path(top))
-        if left and verdict != "broken" and name != "search":  # Optuna closes its file later
+        if left and verdict != "broken":
             verdict, text = "broken", f"left behind or open: {left}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"verdict": verdict, "text": text.replace(top, ""), "peak": peak}
@@ -656,17 +568,12 @@ class Broken(AssertionError):
     """A case that broke; Hypothesis shrinks it."""
 
 
-def play(name: str, cases: int, number: int, pool: ProcessPool) -> Iterator[dict]:
+def play(name: str, cases: int, number: int, pool: ProcessPool) -> list[dict]:
     """Run the cases of one family; the last one may be the smallest that broke."""
-    family, found = FAMILIES[name], []
-    places = (
-        st.sampled_from(PLACES) if name not in ("search", "command", "upload") else st.nothing()
-    )
-    content = st.one_of(*[family.make()] * 12, places)
-    stems, suffixes = (
-        st.sampled_from([*NAMES, *["case"] * 30]),
-        st.sampled_from(family.suffixes.split()),
-    )
+    (_, endings, make, _), found = FAMILIES[name], []
+    places = [] if name in ("command", "upload") else [st.sampled_from(PLACES)]
+    content = st.one_of(*[make()] * 12, *places)
+    stems, suffixes = st.sampled_from([*NAMES, *["case"] * 30]), st.sampled_from(endings.split())
 
     @seed(number)
     @settings(
@@ -690,52 +597,39 @@ def play(name: str, cases: int, number: int, pool: ProcessPool) -> Iterator[dict
 
     with contextlib.suppress(Broken):
         test()
-    yield from found
+    return found
 
 
-def summary(results: list[dict], number: int) -> dict:
-    """Counts by family, and the smallest case of each that broke."""
-    counts = {name: Counter[str]() for name in FAMILIES}
-    broken = {}
-    for result in results:
-        counts[result["family"]][result["verdict"]] += 1
-        if result["verdict"] == "broken":
-            broken[result["family"]] = result
-    kinds = ("result", "refused", "broken")
-    rows = {name: {kind: count[kind] for kind in kinds} for name, count in counts.items() if count}
-    slowest = max((result["seconds"] for result in results), default=0.0)
-    peak = max((result.get("peak", 0) for result in results), default=0)
-    about = {"seed": number, "cases": len(results), "slowest_seconds": round(slowest, 2)}
-    return about | {"peak_bytes": peak, "families": rows, "broken": [*broken.values()]}
-
-
-def main() -> int:
+def main(
+    cases: int = 300,
+    seed: int = 0,
+    family: str | None = None,  # only cases of this kind
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,  # for the summary
+) -> None:
     """Run, print and tell by the exit code whether anything broke."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--family", choices=[*FAMILIES], help="only cases of this kind")
-    parser.add_argument("--json", type=Path, help="write the summary here, too")
-    args = parser.parse_args()
-    results: list[dict] = []
-    with ProcessPool(1, max_tasks=500, context=get_context("spawn")) as pool:
-        for name, family in FAMILIES.items():
-            cases = max(1, args.cases * family.share // 100)
-            if args.family in (None, name):
-                results += play(name, args.cases if args.family else cases, args.seed, pool)
-    table = summary(results, args.seed)
+    families, broken, slowest, peak = {}, [], 0.0, 0
     print(f"{'':16}{'result':>8}{'refused':>9}{'broken':>8}")
-    for name, row in table["families"].items():
-        print(f"{name:16}{row['result']:8}{row['refused']:9}{row['broken']:8}")
-    for each in table["broken"]:
+    with ProcessPool(1, max_tasks=500, context=get_context("spawn")) as pool:
+        for name in [family] if family else FAMILIES:
+            share = cases if family else max(1, cases * FAMILIES[name][0] // 100)
+            results = play(name, share, seed, pool)
+            counts = Counter(result["verdict"] for result in results)
+            families[name] = {kind: counts[kind] for kind in ("result", "refused", "broken")}
+            print(f"{name:16}{counts['result']:8}{counts['refused']:9}{counts['broken']:8}")
+            broken += [result for result in results if result["verdict"] == "broken"][-1:]
+            slowest = max(slowest, *(result["seconds"] for result in results))
+            peak = max(peak, *(result.get("peak", 0) for result in results))
+    for each in broken:
         print(f"BROKEN {each['family']} ({each['file']!r}, {each['data']}): {each['text']}")
-    peak = table["peak_bytes"] / 1e6
-    print(f"{table['cases']} cases with seed {args.seed}, {len(table['broken'])} families broken")
-    print(f"slowest case {table['slowest_seconds']} s; most memory of a worker {peak:.0f} MB")
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return 1 if table["broken"] else 0
+    done = sum(sum(counts.values()) for counts in families.values())
+    print(f"{done} cases with seed {seed}, {len(broken)} families broken")
+    print(f"slowest case {slowest:.2f} s; most memory of a worker {peak / 1e6:.0f} MB")
+    if json_file:
+        table = {"seed": seed, "cases": done, "slowest_seconds": round(slowest, 2)}
+        table |= {"peak_bytes": peak, "families": families, "broken": broken}
+        json_file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    sys.exit(bool(broken))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

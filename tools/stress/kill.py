@@ -9,7 +9,6 @@ Commands run in forks of this process, which has loaded the libraries already, s
 It computes in one thread, because a fork of a process with OpenMP threads would wait for them for ever.
 """
 
-import argparse
 import contextlib
 import csv
 import ctypes
@@ -28,6 +27,9 @@ import traceback
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads NumPy or PyTorch
 
@@ -247,15 +249,14 @@ def play(command: str, fresh: Path, top: Path, kills: int, draw: random.Random) 
     return done
 
 
-def main() -> int:
+def main(
+    commands: Annotated[list[str] | None, typer.Argument()] = None,  # some of `COMMANDS`
+    kills: int = 10,  # of all commands together
+    pieces: int = 3,
+    seed: int = 0,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,  # for the counts
+) -> None:
     """Disturb every command; an assertion tells what was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("commands", nargs="*", default=list(COMMANDS), help=", ".join(COMMANDS))
-    parser.add_argument("--kills", type=int, default=10, help="of all commands together")
-    parser.add_argument("--pieces", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the counts here, too")
-    args = parser.parse_args()
     import pianoamt.folders
     import pianoamt.study
     import pianoamt.validate
@@ -265,18 +266,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         top.chmod(0o755)
-        make(top / "fresh", args.pieces)
-        for command in args.commands:
-            draw = random.Random(f"{args.seed}/{command}")
-            share = -(-args.kills // len(args.commands))
+        make(top / "fresh", pieces)
+        for command in commands or COMMANDS:
+            draw = random.Random(f"{seed}/{command}")
+            share = -(-kills // len(commands or COMMANDS))
             counts[command] = dict(play(command, top / "fresh", top, share, draw))
-    if args.json:
-        text = json.dumps({"seed": args.seed, "commands": counts}, indent=1)
-        args.json.write_text(f"{text}\n", encoding="utf-8")
-    kills = sum(done["kill"] for done in counts.values())
-    print(f"{kills} kills with seed {args.seed}: nothing lost, every rerun ended as if undisturbed")
-    return 0
+    if json_file:
+        text = json.dumps({"seed": seed, "commands": counts}, indent=1)
+        json_file.write_text(f"{text}\n", encoding="utf-8")
+    done = sum(count["kill"] for count in counts.values())
+    print(f"{done} kills with seed {seed}: nothing lost, every rerun ended as if undisturbed")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

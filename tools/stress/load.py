@@ -5,7 +5,6 @@ must all get what one alone gets; and one long recording, whose length must not 
 the processes of a part hold together, read twice a second. Prints one JSON object.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio, write_blocks
 from pianoamt.notes import read_midi
@@ -59,45 +61,43 @@ def watch(words: list[str]) -> dict:
     return found | {"peak_mb": round(max(trace)), "growth": growth}
 
 
-def many_files(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
+def many_files(count: int, folder: Path, options: list[str]) -> dict:
     """A folder of short recordings, each another piece of the demo; then the same command again."""
     size = 4 * SAMPLE_RATE
-    for number in range(args.files):
+    for number in range(count):
         first = number * 997 % (len(DEMO) - size)
         name = folder / "in" / f"{number // 100:02}" / f"{number:05}.flac"
         write_audio(name, DEMO[first : first + size])
     out = folder / "out"
-    jobs = ["--jobs", str(args.jobs)] if args.jobs else []
-    command = [*PIANOAMT, str(folder / "in"), "--out", str(out), *options, *jobs]
-    found = watch(command) | {"files": args.files}
+    command = [*PIANOAMT, str(folder / "in"), "--out", str(out), *options]
+    found = watch(command) | {"files": count}
     found["again_seconds"] = watch(command)["seconds"]
     rows = [json.loads(line) for line in (out / "report.jsonl").open()]
     found["done"] = sum(row["status"] == "done" for row in rows)
     found["left_behind"] = [path.name for path in out.rglob(".pianoamt*")]
     written = len(list(out.rglob("*.mid")))
-    found["ok"] = found["exit_code"] == 0 and written == args.files == found["done"]
+    found["ok"] = found["exit_code"] == 0 and written == count == found["done"]
     return found
 
 
-def threads(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
+def share_one(count: int, turns: int, transcriber: Transcriber) -> dict:
     """Threads with one transcriber; every result must be the one that a single thread gets."""
     sounds = [DEMO[second * SAMPLE_RATE : 12 * SAMPLE_RATE] for second in range(3)]
-    transcriber = Transcriber(args.weights, "cpu", engine=args.engine)
 
     def transcribe(number: int) -> bytes:
         result = transcriber.transcribe(sounds[number % 3], SAMPLE_RATE)
         return result.notes.tobytes() + result.pedal.tobytes()
 
     alone = [transcribe(number) for number in range(3)]
-    with ThreadPoolExecutor(args.threads) as pool:
-        heard = list(pool.map(transcribe, range(args.threads * args.turns)))
+    with ThreadPoolExecutor(count) as pool:
+        heard = list(pool.map(transcribe, range(count * turns)))
     same = sum(result == alone[number % 3] for number, result in enumerate(heard))
     return {"transcriptions": len(heard), "same": same, "ok": same == len(heard)}
 
 
-def long_recording(args: argparse.Namespace, folder: Path, options: list[str]) -> dict:
+def long_recording(hours: float, folder: Path, options: list[str]) -> dict:
     """One recording of many hours."""
-    times = max(1, round(args.hours * 3600 * SAMPLE_RATE / len(DEMO)))
+    times = max(1, round(hours * 3600 * SAMPLE_RATE / len(DEMO)))
     write_blocks(folder / "long.flac", (DEMO for _ in range(times)))
     found = watch([*PIANOAMT, str(folder / "long.flac"), "--out", str(folder / "out"), *options])
     notes = read_midi(folder / "out" / "long.mid").notes
@@ -106,31 +106,34 @@ def long_recording(args: argparse.Namespace, folder: Path, options: list[str]) -
     return found | {"ok": found["exit_code"] == 0 and last > 0.99 * hours - 0.01}
 
 
-def main() -> int:
+def main(
+    files: int = 30,  # short recordings; 0 leaves this part out
+    threads: int = 4,  # with one transcriber; or 0
+    turns: int = 3,  # transcriptions of each thread
+    hours: float = 1 / 6,  # of the long recording; or 0
+    engine: str = "onnx",  # or torch
+    weights: str | None = None,  # a file, or tiny; the bundled ones if not given
+    jobs: int | None = None,  # processes for the folder
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,  # for the summary
+) -> None:
     """Run the parts that are asked for; the exit code is 0 if all went well."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=30, help="short recordings; 0 leaves this out")
-    parser.add_argument("--threads", type=int, default=4, help="with one transcriber; or 0")
-    parser.add_argument("--turns", type=int, default=3, help="transcriptions of each thread")
-    parser.add_argument("--hours", type=float, default=1 / 6, help="of the long recording; or 0")
-    parser.add_argument("--engine", default="onnx", help="onnx or torch")
-    parser.add_argument("--weights", help="a file, or tiny; the bundled ones if not given")
-    parser.add_argument("--jobs", type=int, help="processes for the folder")
-    parser.add_argument("--json", type=Path, help="write the summary here, too")
-    args = parser.parse_args()
-    options = ["--engine", args.engine, *(["--weights", args.weights] if args.weights else [])]
-    found = {"engine": args.engine, "weights": args.weights or "bundled"}
-    parts = {"folder": many_files, "threads": threads, "long": long_recording}
-    sizes = {"folder": args.files, "threads": args.threads, "long": args.hours}
-    for name in filter(sizes.get, parts):
-        with tempfile.TemporaryDirectory() as folder:
-            found[name] = parts[name](args, Path(folder), options)
-    text = json.dumps(found)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n", encoding="utf-8")
-    return 0 if all(found[name]["ok"] for name in parts if name in found) else 1
+    options = ["--engine", engine, *(["--weights", weights] if weights else [])]
+    found: dict = {"engine": engine, "weights": weights or "bundled"}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        if files:
+            how = [*options, *(["--jobs", str(jobs)] if jobs else [])]
+            found["folder"] = many_files(files, place / "many", how)
+        if threads:
+            transcriber = Transcriber(weights, "cpu", engine=engine)
+            found["threads"] = share_one(threads, turns, transcriber)
+        if hours:
+            found["long"] = long_recording(hours, place / "long", options)
+    print(json.dumps(found))
+    if json_file:
+        json_file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    sys.exit(not all(found[part]["ok"] for part in ("folder", "threads", "long") if part in found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)
