@@ -44,7 +44,7 @@ def in_threads(
 
 # %% ../nbs/00d_jobs.ipynb #j11
 def _attempt(work: Callable[[Any], Any], item: Any) -> Any:
-    "Return what a user can mend instead of raising it."
+    "Return errors that a user can fix instead of raising them."
     try:
         return work(item)
     except (PianoamtError, OSError) as error:
@@ -64,7 +64,7 @@ _DIED = (
 
 
 def _outcome(future: Future[Any]) -> Any:
-    "The result of a worker, the error where it died, or BrokenProcessPool where it never began."
+    "The result of a worker; an error if it died, BrokenProcessPool if it never began."
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
         return error
@@ -113,7 +113,7 @@ def run_with_progress(
     weights: Sequence[float],  # how much work each is
     jobs: int,  # processes
     progress: Report | None,  # called with the share done
-) -> Iterator[tuple[Any, Any]]:  # each task with its result or the error that a user can mend
+) -> Iterator[tuple[Any, Any]]:  # each task with its result, or an error that a user can fix
     "Do all tasks and report the share done; OSError where the disk is full."
     total, finished = max(sum(weights), 1e-9), 0.0
     weight_of = {id(task): weight for task, weight in zip(tasks, weights, strict=True)}

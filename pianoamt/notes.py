@@ -304,7 +304,7 @@ def _tick_seconds(
     tempos: list[tuple[int, int]],  # tempo changes of all tracks: tick, µs per quarter note
     division: int,  # from the header: ticks per quarter note, or film frames
 ) -> npt.NDArray[np.float64]:  # s, shape (events,)
-    "Convert ticks to seconds by the tempo changes, or by film frames where the file counts those."
+    "Convert ticks to seconds by the tempo changes, or by film frames if the file counts those."
     if division & 0x8000:
         frames = 256 - (division >> 8)
         return ticks / ((29.97 if frames == 29 else frames) * max(division & 255, 1))
@@ -396,7 +396,7 @@ def _read_notes(
     keys = (table[:, 0] << 11 | channel << 7 | pitch)[rows]
     releases = np.array(_pair_strikes(keys.tolist(), is_strike.tolist()), dtype=np.int64)
     strikes = rows[is_strike]
-    released = np.append(rows, len(table))[releases[is_strike]]  # -1 takes the last: the file's end
+    released = np.append(rows, len(table))[releases[is_strike]]  # index -1 is the file's end
     stops = np.minimum(released, _next_notes_off(table, strikes))
     onsets, offsets = times[strikes], np.append(times, end)[stops]
     notes = make_notes(
