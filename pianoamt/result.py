@@ -11,7 +11,6 @@ __all__ = ['ROW_SECONDS', 'MOST_ROWS', 'WRITERS', 'OUTPUT_FORMATS', 'EXCERPT_SEC
 import base64
 import csv
 import html
-import importlib
 import io
 import json
 import os
@@ -84,9 +83,10 @@ class Transcription:
         return plot_roll(self.notes, self.pedal, ax, span)
 
     def to_pandas(self) -> "DataFrame":  # one row a note, a column for each field
-        """Convert the notes to a pandas table."""
-        table: DataFrame = _import_optional("pandas").DataFrame(self.notes)
-        return table
+        """Convert the notes to a table of pandas, which must be installed."""
+        from pandas import DataFrame
+
+        return DataFrame(self.notes)
 
     def to_pretty_midi(self) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
         """Convert notes and pedal for pretty_midi."""
@@ -119,16 +119,6 @@ def write_csv(
             writer.writerow([f"{onset:.4f}", f"{offset:.4f}", pitch, velocity, f"{confidence:.3f}"])
 
 # %% ../nbs/08f_result.ipynb #c010
-def _json_rows(
-    table: npt.NDArray[Any],  # of notes or pedal
-) -> str:  # a JSON list with one line per row
-    "Format a table as JSON objects."
-    names = table.dtype.names or ()
-    rows = [dict(zip(names, row, strict=True)) for row in table.tolist()]
-    lines = [json.dumps({name: round(row[name], 5) for name in names}) for row in rows]
-    return "[\n" + ",\n".join(lines) + "]"
-
-
 def write_json(
     path: Path,  # the file to write
     result: Transcription,  # what to write
@@ -138,7 +128,9 @@ def write_json(
     facts |= {"tuning": result.tuning, "warnings": list(result.warnings)}
     text = json.dumps(facts, ensure_ascii=False)[:-1]
     for name, table in (("notes", result.notes), ("pedal", result.pedal)):
-        text += f',\n"{name}": {_json_rows(table)}'
+        names, rows = table.dtype.names or (), table.tolist()
+        items = [{n: round(v, 5) for n, v in zip(names, row, strict=True)} for row in rows]
+        text += f',\n"{name}": [\n' + ",\n".join(map(json.dumps, items)) + "]"
     with atomic_path(path) as temp:
         temp.write_text(text + "}\n", encoding="utf-8")
 
@@ -228,28 +220,18 @@ WRITERS: dict[str, Callable[[Path, Transcription], None]] = {
 OUTPUT_FORMATS = (".mid", ".midi", *WRITERS)  # what a transcription can be saved as
 
 # %% ../nbs/08f_result.ipynb #c029
-def _import_optional(
-    name: str,  # of a package, e.g. "pandas"
-) -> Any:  # the module
-    "Import a package that is not required, or say how to install it."
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise PianoamtError(f"this needs one more package: pip install {name}") from None
-
-
 def to_pretty_midi(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pedal: npt.NDArray[Any],  # table of `PEDAL_DTYPE`
 ) -> "PrettyMIDI":  # one piano, with the pedal as controller 64
-    "Convert notes and pedal for pretty_midi."
-    package = _import_optional("pretty_midi")
-    piano = package.Instrument(program=0, name="Piano")
+    "Convert notes and pedal for pretty_midi, which must be installed."
+    from pretty_midi import ControlChange, Instrument, Note, PrettyMIDI
+
+    piano, midi = Instrument(program=0, name="Piano"), PrettyMIDI()
     for onset, offset, pitch, velocity, _ in notes.tolist():
-        piano.notes.append(package.Note(velocity, pitch, onset, offset))
+        piano.notes.append(Note(velocity, pitch, onset, offset))
     for time, value in pedal.tolist():
-        piano.control_changes.append(package.ControlChange(64, value, time))
-    midi: PrettyMIDI = package.PrettyMIDI()
+        piano.control_changes.append(ControlChange(64, value, time))
     midi.instruments.append(piano)
     return midi
 
