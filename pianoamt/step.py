@@ -32,6 +32,7 @@ from pianoamt.model import (
     PianoNet,
     freeze_statistics,
     has_fast_bfloat16,
+    keep_freed_memory,
     load_weights,
 )
 from .segments import SEGMENT_FRAMES, Segments
@@ -204,6 +205,8 @@ class TrainingState:
         self.config, self.plan = config, config
         self.step, self.skipped, self.skipped_in_a_row, self.skip_reason = 0, 0, 0, ""
         self.accelerator = make_accelerator(config, cpu)
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         network, self.decoder = starting_network(config)
         for module in network.modules():
             if isinstance(module, InstanceNorm):
