@@ -59,7 +59,7 @@ def run_check(
 
 # %% ../nbs/33_doctor.ipynb #c011
 def read_requirements() -> dict[str, str]:  # the extra of each library; "" if it is always needed
-    "What pianoamt asks pip for; empty if pip did not install it."
+    "Read the requirements of pianoamt; empty if pip did not install it."
     try:
         lines = importlib.metadata.requires("pianoamt") or []
     except importlib.metadata.PackageNotFoundError:
@@ -168,7 +168,7 @@ def check_weights(
 def check_output(
     out: Path,  # where results would go; need not exist
 ) -> str:  # one line with the free space
-    "Write a little beside the results; OSError if that fails."
+    "Write a small file where the results would go; OSError if that fails."
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     with tempfile.TemporaryFile(dir=place, prefix=".pianoamt-") as file:
         file.write(bytes(2**16))

@@ -112,7 +112,7 @@ def _start(
 
 # %% ../nbs/34_terminal.ipynb #c012
 def complain(
-    error: Exception | str,  # what was raised, or a line about it
+    error: Exception | str,  # an exception, or a message
     trace: str | None = None,  # its traceback, if it arose in another process
 ) -> None:
     "Print an error as one line on standard error, after its traceback under --debug."
@@ -216,7 +216,7 @@ TuningOption = Annotated[float | None, typer.Option("--tuning-cents", help=_TUNI
 # %% ../nbs/34_terminal.ipynb #i04c
 _JOBS = "Use N processes. Default: by cores and memory."
 _FORMATS = "Write these, e.g. mid,csv,json,npz,png,wav."
-_OVERWRITE = "Do again what is done, and replace existing files."
+_OVERWRITE = "Transcribe again, and replace existing files."
 
 OutFolder = Annotated[Path, path_of("Folder for the results.", "--out", metavar="DIR")]
 FormatsOption = Annotated[str, typer.Option(help=_FORMATS, metavar="LIST")]
@@ -266,7 +266,7 @@ def progress_bar(
 
 # %% ../nbs/34_terminal.ipynb #c033
 def check_folder(
-    folder: Path,  # where results shall go
+    folder: Path,  # where results will go
 ) -> None:
     "Make a folder and write something there; OSError or PianoamtError if that does not work."
     is_midi_name = folder.suffix.lower() in (".mid", ".midi")
@@ -284,7 +284,7 @@ def describe_result(
     result: "FileResult",  # of a recording that was transcribed, now or before
     out: Path,  # folder of the results
 ) -> str:  # one line
-    "Say how it went with a recording."
+    "Describe the result of a recording in one line."
     name = show_path(result.recording)
     places = " and ".join(show_path(out / output) for output in result.outputs)
     if result.status == "skipped":
@@ -329,7 +329,7 @@ def open_console() -> "Console":  # for tables
 def show_summary(
     run: "FolderRun",  # when it has ended, for whatever reason
 ) -> None:
-    "Print what became of the recordings of a run."
+    "Print the totals of a run."
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -541,7 +541,7 @@ def save_heard(
     stream: "Stream",  # closed, or interrupted
     target: Path,  # the MIDI file to write; another name with the time is taken if it exists
 ) -> str:  # one line
-    "Write what was heard so far, and say so."
+    "Write the notes so far; return a line about the file."
     from pianoamt.result import Transcription
 
     if target.exists():
