@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SAME_NOTE', 'THRESHOLDS', 'SOUND_SECONDS', 'MEDIA_TYPES', 'SHEET_TYPES', 'Edit', 'apply_edits', 'read_edit',
-           'Session', 'decode_session', 'Limits', 'limited_blocks', 'open_session', 'with_sensitivity', 'decide',
-           'History', 'spectrogram', 'plot_notes_over', 'picture_png', 'note_rows', 'pedal_rows', 'session_state',
-           'sound_message', 'session_sheet', 'sheet_message', 'file_message', 'Upload', 'show', 'open_recording',
-           'take_upload', 'receive', 'Explorer']
+           'Session', 'decode_session', 'Limits', 'open_session', 'with_sensitivity', 'decide', 'History',
+           'spectrogram', 'plot_notes_over', 'picture_png', 'note_rows', 'pedal_rows', 'session_state', 'sound_message',
+           'session_sheet', 'sheet_message', 'file_message', 'Upload', 'show', 'open_recording', 'take_upload',
+           'receive', 'Explorer']
 
 # %% ../nbs/31_explore.ipynb #c002
 import base64
@@ -15,7 +15,6 @@ import io
 import math
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -130,42 +129,29 @@ class Limits:
 
     megabytes: float = 200.0  # size of a file, in millions of bytes
     minutes: float = 30.0  # length of a recording
-    patience: float = 900.0  # s; how long an upload, or a transcription, may take
-
-
-def limited_blocks(
-    blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    limits: Limits,  # length and time
-) -> Iterator[npt.NDArray[np.float32]]:  # the same blocks
-    "Pass blocks on; raises `PianoamtError` when there are too many, or when they take too long."
-    samples, deadline = 0, time.monotonic() + limits.patience
-    for block in blocks:
-        samples += len(block)
-        if samples > limits.minutes * 60 * SAMPLE_RATE:
-            longest = f"the recording is longer than {limits.minutes:g} minutes"
-            raise PianoamtError(f"{longest}; `pianoamt transcribe` has no limit")
-        if time.monotonic() > deadline:
-            raise PianoamtError(f"stopped: this took longer than {limits.patience:g} s")
-        yield block
 
 # %% ../nbs/31_explore.ipynb #c021
 def open_session(
     transcriber: Transcriber,  # a loaded network
     path: str | Path,  # a recording
     name: str = "",  # what to call it; its file name if empty
-    limits: Limits | None = None,  # how long it may be, and take; the default limits if not given
+    limits: Limits | None = None,  # how long it may be; the default limits if not given
     progress: Callable[[float], None] = lambda share: None,  # called with the share done, 0 to 1
 ) -> Session:  # with the thresholds that came with the weights
     "Transcribe a recording; raises `PianoamtError` if it cannot be read or is too long."
     kept: list[npt.NDArray[np.float32]] = []
     parts: list[Rolls] = []
+    name, fitted = name or Path(path).name, transcriber.decoder
+    minutes = (limits or Limits()).minutes
 
     def keep(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
-        for block in limited_blocks(blocks, limits or Limits()):
+        for block in blocks:
             kept.append(block)
+            if sum(map(len, kept)) > minutes * 60 * SAMPLE_RATE:
+                longest = f"the recording is longer than {minutes:g} minutes"
+                raise PianoamtError(f"{longest}; `pianoamt transcribe` has no limit")
             yield block
 
-    name, fitted = name or Path(path).name, transcriber.decoder
     try:
         reader = read_blocks(path)
         in_tune, tuning = retune(keep(reader))
