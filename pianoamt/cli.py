@@ -502,10 +502,10 @@ def doctor(
     as_json: JsonOption = False,  # for programs
 ) -> int:  # exit code: 1 if transcription does not work
     "Check what works on this machine, and try it."
-    from pianoamt.doctor import examine, report, report_json
+    from pianoamt.doctor import report, report_json, run_checks
 
     tell = report_json if as_json else report
-    return tell(examine(out, weights, device, engine), typer.echo)
+    return tell(run_checks(out, weights, device, engine), typer.echo)
 
 # %% ../nbs/35_cli.ipynb #c122
 def main() -> None:

@@ -161,9 +161,8 @@ def open_session(
             progress(min(1.0, sum(map(len, parts)) / max(frames, 1.0)))
     except PianoamtError as error:
         raise PianoamtError(str(error).replace(show_path(path), name)) from None
-    sound, rolls = np.concatenate(kept), concat_rolls(parts)
-    warnings = tuple(reader.warnings)
-    return Session(name, sound, rolls, fitted, fitted, tuning=tuning, warnings=warnings)
+    heard = np.concatenate(kept), concat_rolls(parts), fitted, fitted
+    return Session(name, *heard, tuning=tuning, warnings=tuple(reader.warnings))
 
 # %% ../nbs/31_explore.ipynb #s02
 THRESHOLDS = ("onset", "frame", "offset", "release", "pedal")  # the decoder's, without `_threshold`

@@ -137,12 +137,12 @@ def exported_module(
 
 
 def assigns(
-    page: str,  # the text of a notebook's file
+    notebook: Path,  # a file of nbs/
     name: str,  # of a constant
 ) -> bool:  # whether a line of a cell assigns it
     "Tell where a constant is defined."
     line = rf'^\s*"(?:\w+, )*{name}(?:, \w+)*(?:: [^=]*)? = '
-    return re.search(line, page, flags=re.M) is not None
+    return re.search(line, notebook.read_text(encoding="utf-8"), flags=re.M) is not None
 
 # %% ../nbs/40_reference.ipynb #c024
 def shown_name(
@@ -185,18 +185,17 @@ class Reference:
         from execnb.nbio import mk_cell
         from nbdev.doclinks import NbdevLookup
 
-        name = exported_module(Path(self.nb.path_))
-        if not name:
+        page = Path(self.nb.path_)
+        if not (name := exported_module(page)):
             return
         module = importlib.import_module(f"pianoamt.{name}")
-        shown = {shown_name(cell) for cell in self.nb.cells}
-        page = Path(self.nb.path_).read_text(encoding="utf-8")
-        elsewhere = {name for name in module.__all__ if not assigns(page, name)}
+        documented = {name for name in module.__all__ if not assigns(page, name)}
         for cell in self.nb.cells:
             if public := shown_name(cell):
+                documented.add(public)
                 text = NbdevLookup().linkify(entries(getattr(module, public), public))
                 text = re.sub(r"^(#+) \[(`.*?`)\]\(.*?\)", r"\1 \2", text, flags=re.M)  # headings
                 cell.outputs[0]["data"] = {"text/markdown": text}
         self.nb.cells = sort_entries(self.nb.cells, module.__all__)
-        if text := constants(module, shown | elsewhere):
+        if text := constants(module, documented):
             self.nb.cells.append(mk_cell(text, "markdown"))
