@@ -84,7 +84,7 @@ def compress(
 def measure_level(
     audio: npt.NDArray[np.float32],  # any sound, mono, shape (samples,)
 ) -> float:  # root mean square, at least 1e-6
-    "How loud a sound is."
+    "The level of a sound."
     return max(float(np.sqrt((audio**2).mean())), 1e-6)
 
 # %% ../nbs/13b_augment.ipynb #c046
@@ -166,7 +166,7 @@ def add_codec(
     audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
     codec: Codec,  # which way
     level: float,  # how hard to compress, one of the codec's
-) -> npt.NDArray[np.float32]:  # same shape, no delay; unchanged where the codec is missing
+) -> npt.NDArray[np.float32]:  # same shape, no delay; unchanged if the codec is missing
     "What a small file keeps of a sound."
     late = codec_delay(codec, level)
     if late is None:

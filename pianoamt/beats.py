@@ -75,7 +75,7 @@ def _prior(
 def arc_scores(
     times: npt.NDArray[np.float64],  # candidates, s
     groups: npt.NDArray[np.int64],  # the group at each candidate, or -1
-    heads: dict[str, npt.NDArray[np.float64]],  # what the network says of each group
+    heads: dict[str, npt.NDArray[np.float64]],  # the network's predictions for each group
     options: BeatOptions,  # weights
     period: float | None = None,  # wished length of a beat, s
 ) -> npt.NDArray[np.float64]:  # of the beat from o + 1 before; (candidates, span)
@@ -145,7 +145,7 @@ def best_path(
 
 # %% ../nbs/22_beats.ipynb #c023
 def track_beats(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     period: float | None = None,  # wished length of a beat, s; None leaves it to the network
     options: BeatOptions = BeatOptions(),  # weights
 ) -> npt.NDArray[np.float64]:  # beats, s, from the one at or before the first chord on
@@ -168,7 +168,7 @@ METRICAL_LEVELS = {
 
 
 def level_votes(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     beats: npt.NDArray[np.float64],  # s
 ) -> dict[str, float]:  # share of each metrical level; they sum to 1
     "How much the network's tempo speaks for these beats, and for slower and faster ones."
@@ -182,11 +182,11 @@ def level_votes(
 
 # %% ../nbs/22_beats.ipynb #c032
 def bar_evidence(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     beats: npt.NDArray[np.float64],  # s
     weight: float = 0.25,  # of one chord
 ) -> npt.NDArray[np.float64]:  # shape (beats, 15)
-    "What the chords of each beat say about its place in the bar."
+    "Evidence of the chords of each beat for its place in the bar."
     at = np.searchsorted(beats, pulse.time + 1e-6, side="right") - 1
     inside = at >= 0
     evidence, count = np.zeros((len(beats), len(BAR_PLACES))), np.zeros(len(beats))
@@ -228,7 +228,7 @@ def viterbi(
 
 # %% ../nbs/22_beats.ipynb #c036
 def find_bars(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     beats: npt.NDArray[np.float64],  # s
     beats_a_bar: int | None = None,  # wished; 2, 3, 4 or 6
     first_downbeat: float | None = None,  # wished, s
@@ -251,10 +251,10 @@ METERS = {
 
 
 def beat_unit(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     triplets: float = 0.0,  # share of the beats that are divided in three
 ) -> str:  # one of `METERS`
-    "The note value of a beat; dotted if the network says so or most beats have three parts."
+    "The note value of a beat; dotted if the network predicts it or most beats have three parts."
     votes = dict(zip(BEAT_UNITS, pulse.heads["unit"].sum(0), strict=True))
     simple = max(("quarter", "half", "eighth"), key=lambda name: votes[name])
     compound = votes["dotted quarter"] > votes[simple]
@@ -264,7 +264,7 @@ def beat_unit(
 
 
 def meter_votes(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
 ) -> dict[int, float]:  # share of 2, 3, 4 and 6 beats a bar
     "How much the network speaks for each number of beats a bar."
     chance = np.exp(pulse.heads["bar"]).mean(0)

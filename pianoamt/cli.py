@@ -58,7 +58,7 @@ def print_failures(
 
 def print_next(
     *words: object,  # of a command line
-    before: str = "",  # something to say first
+    before: str = "",  # text to print first
 ) -> None:
     "Print the command that continues from here."
     typer.echo(f"{before}next: {shlex.join(map(str, words))}")
@@ -164,7 +164,7 @@ def check(
 
 # %% ../nbs/35_cli.ipynb #i20
 def describe_store(
-    result: "PreprocessResult",  # what was stored now, and what was there before
+    result: "PreprocessResult",  # counts of pieces stored now and before
 ) -> str:  # one line
     "Say how many pieces were stored, and how large the features are."
     rate = f", {show_size(3600 * result.size / result.seconds)} an hour" if result.seconds else ""
@@ -285,7 +285,7 @@ def training_bar(
 ) -> (
     "Iterator[tuple[Callable[[str], None], Callable[[Progress], None] | None]]"
 ):  # what takes lines, and steps
-    "Show where a training run is: a bar on a terminal, lines elsewhere."
+    "Show the progress of a training run: a bar in a terminal, lines elsewhere."
     if not (shown and sys.stdout.isatty()):
         yield typer.echo, None
         return

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # %% ../nbs/31_explore.ipynb #c005
 @dataclass(frozen=True)
 class Edit:
-    """One correction: a note taken out, a note put in, or both."""
+    """One correction: a note removed, a note added, or both."""
 
     removed: tuple[float, int] | None = None  # onset in s, MIDI pitch
     added: tuple[float, float, int, int] | None = None  # onset s, offset s, MIDI pitch, velocity
@@ -87,7 +87,7 @@ def read_edit(
 # %% ../nbs/31_explore.ipynb #c013
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A recording, what the network heard in it, and what a person decided since."""
+    """A recording, the network's output for it, and the decisions of its user."""
 
     name: str  # of the recording
     audio: npt.NDArray[np.float32]  # mono at 16 kHz
@@ -447,7 +447,7 @@ def _widget_class() -> Any:
 # %% ../nbs/31_explore.ipynb #e63
 def show(
     explorer: "Explorer",  # where to show it
-    history: History,  # what was decided
+    history: History,  # the decisions
 ) -> None:
     "Decode the present session, correct its notes and send them to the browser."
     session, before, widget = history.present, explorer.history, explorer.widget
@@ -504,7 +504,7 @@ def receive(
     message: dict[str, Any],  # from the browser
     buffers: list[Any],  # with a piece of an upload, its bytes
 ) -> None:
-    "Do what a message asks for and answer it; an error becomes a line in the browser."
+    "Handle a message and answer it; an error becomes a line in the browser."
     kind, history, widget = message.get("kind"), explorer.history, explorer.widget
     try:
         if kind in ("begin", "piece"):
@@ -553,7 +553,7 @@ class Explorer:
         return Transcriber(*self._network)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        "The widget where it lives, and a picture of the first ten seconds where it does not."
+        "The widget, and a picture of the first ten seconds for pages without a kernel."
         name = self.history.present.name if self.history else "no recording"
         bundle = dict(self.widget._repr_mimebundle_(**kwargs)[0], **{"text/plain": name})
         if self.history:

@@ -30,11 +30,11 @@ def _printable(
 
 
 class PianoamtError(ValueError):
-    """An error that a user can mend: one line that names the file, the problem and the cure."""
+    """An error that a user can fix: one line with the file, the problem and the cure."""
 
     def __init__(
         self,
-        message: str = "",  # may quote file names and what a file contains
+        message: str = "",  # may quote file names and contents
     ) -> None:
         text = _printable(message)
         super().__init__(text if len(text) <= 1000 else f"{text[:600]} … {text[-300:]}")
@@ -260,7 +260,7 @@ def _hold(
 def _is_leftover(
     name: str,  # name of a file
 ) -> bool:  # whether it is a temporary file whose process has ended
-    "Recognise what a killed run left behind."
+    "Recognise a temporary file of a killed run."
     owner = re.match(rf"{re.escape(TEMP_PREFIX)}(\d+)-", name)
     if owner is None or os.name != "posix":  # Windows has no signal 0 to ask with
         return name.startswith(TEMP_PREFIX)

@@ -149,7 +149,7 @@ def result_name(
 def check_names(
     names: dict[Path, str],  # name of each recording's results
 ) -> None:
-    "Raise `PianoamtError` if two recordings want one name."
+    "Raise `PianoamtError` if two recordings would get the same name."
     owners: dict[str, Path] = {}
     for path, name in names.items():
         other = owners.setdefault(same_name(name), path)
@@ -162,7 +162,7 @@ def check_names(
 # %% ../nbs/30_folders.ipynb #c006x0
 @dataclass(frozen=True)
 class FileResult:
-    """What is to be done with one recording, and what became of it."""
+    """The task for one recording, and its outcome."""
 
     recording: Path  # the file
     outputs: dict[str, float | None]  # files in the folder of results, and when they were written
@@ -171,7 +171,7 @@ class FileResult:
     hash: str = ""  # of weights and options
     status: str = "left"  # left (to be done), writing, done, skipped (done before) or failed
     error: str | None = None  # one line: what is wrong, and what to do
-    warnings: tuple[str, ...] = ()  # what was odd about the recording, one line each
+    warnings: tuple[str, ...] = ()  # problems of the recording, one line each
     seconds: float | None = None  # length of the recording; None if unknown
     wall_seconds: float | None = None  # time the transcription took, without loading the network
     notes: int | None = None  # how many were found; None if unknown
@@ -266,7 +266,7 @@ def find_conflict(
 # %% ../nbs/30_folders.ipynb #c050x0
 @dataclass
 class FolderRun:
-    """A run over many recordings: what is to be done, and what became of it so far."""
+    """A run over many recordings: its tasks, and the results so far."""
 
     out: Path  # folder of the results
     options: TranscribeOptions  # for every recording
@@ -285,7 +285,7 @@ class FolderRun:
     def refuse(
         self,
         path: Path,  # a recording or a folder
-        error: Exception | str,  # what is wrong with it
+        error: Exception | str,  # the problem
     ) -> None:
         "Add a failure."
         line = error if isinstance(error, str) else describe_error(error, path)
@@ -301,7 +301,7 @@ class FolderRun:
 
 # %% ../nbs/30_folders.ipynb #c055x0
 def name_results(
-    run: FolderRun,  # gets what cannot be read, and what was passed over
+    run: FolderRun,  # gets unreadable inputs, and a count of ignored files
     inputs: Iterable[Path],  # recordings, and folders of recordings
     known: Iterable[str] = (),  # outputs of earlier runs
     base: Path | None = None,  # names are relative to it; None: to the folder that was named
@@ -336,7 +336,7 @@ def plan_run(
     inputs: Iterable[str | os.PathLike[str]],  # recordings, and folders of recordings
     out: str | os.PathLike[str],  # folder for the results; need not exist
     options: TranscribeOptions | None = None,  # for every recording; None takes the defaults
-    overwrite: bool = False,  # whether to do again what is done, and to replace existing files
+    overwrite: bool = False,  # transcribe again, and replace existing files
     **naming: Any,  # `base`, `recursive` and `keep_suffix` of `name_results`
 ) -> FolderRun:  # with its tasks, and the results that are known already
     "Decide what to do; raises `PianoamtError` for weights, names or a report that cannot be used."
@@ -480,7 +480,7 @@ def _outcomes(
     run: FolderRun,  # planned
     jobs: int | None,  # processes; None chooses
     cluster: str | None,  # address of a Dask scheduler
-    progress: Callable[[float], None],  # called with the bytes done, where one process does it all
+    progress: Callable[[float], None],  # called with the bytes done, if there is only one process
 ) -> Generator[tuple[FileResult, Any], None, None]:  # each task with its result or error
     "Do the tasks of a run here, in other processes or on a cluster."
     if cluster:
@@ -503,7 +503,7 @@ def transcribe_files(
     cluster: str | None = None,  # address of a Dask scheduler whose workers do the work
     progress: Callable[[float], None] | None = None,  # called with the share done, 0..1
 ) -> Generator[FileResult, None, None]:  # each recording's result, as they come
-    "Do what is planned; what is finished stays finished whenever it stops."
+    "Do what is planned; finished results stay whenever it stops."
     finished, total = 0, max(1, sum(task.size for task in run.tasks))
 
     def tell(part: float = 0.0) -> None:

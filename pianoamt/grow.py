@@ -71,7 +71,7 @@ def lstm_axes(
     into: Axis,  # its inputs
     hidden: Axis,  # its state in one direction
 ) -> TensorAxes:  # of its eight tensors
-    "How a bidirectional LSTM grows; its four gates lie behind one another."
+    "How a bidirectional LSTM grows; its four gates are stacked."
     gates, table = Axis(hidden.old, hidden.new, 4), TensorAxes()
     for direction in ("forward_lstm", "backward_lstm"):
         table[f"{name}.{direction}.weight_ih_l0"] = (gates, into)

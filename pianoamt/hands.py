@@ -63,7 +63,7 @@ def hand_facts(
 # %% ../nbs/24_hands.ipynb #c011
 def hand_logits(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
-    pulse: Pulse,  # chords and what the pulse network says of them
+    pulse: Pulse,  # chords and the pulse network's predictions
 ) -> npt.NDArray[np.float64]:  # above 0: right hand, shape (notes,)
     "Which hand plays each note, as log odds."
     groups, pitch = pulse.groups, notes["pitch"].astype(np.int64)
@@ -107,7 +107,7 @@ KEY_CHANGE = 30.0  # cost of a new key signature
 def find_keys(
     bar: npt.NDArray[np.int64],  # of each group
     bars: int,  # how many there are
-    log_key: npt.NDArray[np.float64],  # what the network says, shape (groups, 15)
+    log_key: npt.NDArray[np.float64],  # the network's prediction, shape (groups, 15)
     chroma: npt.NDArray[np.float64],  # notes of each pitch class, shape (groups, 12)
     network: float = 0.1,  # weight of the network, of one group
 ) -> npt.NDArray[np.int64]:  # fifths, -7 (flats)..7 (sharps), shape (bars,)

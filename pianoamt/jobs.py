@@ -114,7 +114,7 @@ def run_with_progress(
     jobs: int,  # processes
     progress: Report | None,  # called with the share done
 ) -> Iterator[tuple[Any, Any]]:  # each task with its result, or an error that a user can fix
-    "Do all tasks and report the share done; OSError where the disk is full."
+    "Do all tasks and report the share done; OSError if the disk is full."
     total, finished = max(sum(weights), 1e-9), 0.0
     weight_of = {id(task): weight for task, weight in zip(tasks, weights, strict=True)}
     for task, outcome in run_jobs(work, tasks, jobs):

@@ -58,7 +58,7 @@ def strength_to_level(
 # %% ../nbs/07_loss.ipynb #lev2
 def level_to_strength(
     level: Tensor,  # the velocity head's prediction, any shape
-) -> Tensor:  # same shape, above 0; above 1 where a recording is louder than nominal
+) -> Tensor:  # same shape, above 0; above 1 if a recording is louder than nominal
     "Convert a predicted level to a share of velocity 127."
     return 10 ** (level.clamp(-8, 2) * STEP_DB / VELOCITY_DB)
 

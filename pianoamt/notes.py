@@ -242,7 +242,7 @@ def _read_number(
     data: bytes,  # a whole file
     at: int,  # where the number begins
 ) -> tuple[int, int]:  # the number, 0..2^28-1, and the place after it
-    "Read a MIDI variable-length number; IndexError where the file breaks off."
+    "Read a MIDI variable-length number; IndexError if the file breaks off."
     value = 0
     for place in range(at, at + 4):
         byte = data[place]

@@ -35,7 +35,7 @@ from .score import dataset_files
 # %% ../nbs/11a_prepare.ipynb #p08
 @dataclass(frozen=True)
 class RenameResult:
-    """What became of the MIDI files of a dataset."""
+    """The result of renaming MIDI files."""
 
     renamed: tuple[tuple[Path, Path], ...]  # old and new path of each
     clashes: tuple[tuple[Path, ...], ...]  # files that would share a name; none was touched
@@ -45,7 +45,7 @@ class RenameResult:
 def rename(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     dry_run: bool = False,  # only plan
-) -> RenameResult:  # what was (or would be) renamed, and what could not be
+) -> RenameResult:  # renamed files (or a plan), and clashes
     "Give every MIDI file the ending `.mid`, and never replace a file."
     files, groups = dataset_files(folder, MIDI_SUFFIXES), defaultdict(list)
     renamed, clashes = [], []
@@ -83,7 +83,7 @@ _LOST = 0.1  # of the usual level: 20 dB
 
 def find_loss(
     old: Path,  # a recording
-    new: Path,  # what was made of it
+    new: Path,  # the file made from it
 ) -> str:  # what was lost; empty if nothing was
     "Compare length and level of two files, second by second."
     (before, levels), (after, others) = _loudness(old), _loudness(new)
@@ -145,7 +145,7 @@ _TAGS = ("title", "artist", "album", "date", "copyright", "comment")
 
 
 def _tags(source: Path) -> dict[str, str]:
-    "What a recording says about itself."
+    "Read title, artist and other tags of a recording."
     with open_media(source) as media:
         return {name: media.metadata[name] for name in _TAGS if media.metadata.get(name)}
 
@@ -222,7 +222,7 @@ def _plan_folder(folder: Path, to: Path | None) -> tuple[list[Resampling], int, 
 # %% ../nbs/11a_prepare.ipynb #p25
 @dataclass(frozen=True)
 class ResampleResult:
-    """What became of the recordings of a dataset."""
+    """The result of resampling a dataset."""
 
     files: tuple[Resampling, ...]  # those resampled
     done_before: int  # files that needed nothing
@@ -255,10 +255,10 @@ def _copy_companions(folder: Path, to: Path) -> list[str]:
 def resample(
     folder: str | os.PathLike[str],  # a dataset, with all its subfolders
     to: str | os.PathLike[str] | None = None,  # folder for a copy; None replaces the recordings
-    jobs: int | None = None,  # processes; None takes every core where it pays
+    jobs: int | None = None,  # processes; None: as many as are useful
     dry_run: bool = False,  # only plan
     progress: Report | None = None,  # called with the share done, 0..1
-) -> ResampleResult:  # what was (or would be) done
+) -> ResampleResult:  # what was done, or the plan
     "Make every recording of a dataset 16 kHz mono; may be stopped at any moment and run again."
     root, copy = Path(folder), Path(to) if to is not None else None
     if not root.is_dir():

@@ -233,7 +233,7 @@ def split_heads(
 # %% ../nbs/21_pulse.ipynb #c035
 @dataclass(frozen=True)
 class Pulse:
-    """What the network says about a performance."""
+    """The network's predictions for a performance."""
 
     groups: Groups  # chords
     heads: dict[str, npt.NDArray[np.float64]]  # by head, one row a group

@@ -101,9 +101,7 @@ def _is_silent(path: str | os.PathLike[str], index: int) -> bool:
 def choose_track(
     path: str | os.PathLike[str],  # a recording
     media: "InputContainer",  # the same, open
-) -> (
-    "tuple[AudioStream, list[str]]"
-):  # the track to hear; a line about the others, if there are any
+) -> "tuple[AudioStream, list[str]]":  # the track to decode; a line about the others, if any
     "Take the default track, or the first one with sound if that is silent; raises `AudioError`."
     tracks = [track for track in media.streams.audio if track.codec_context]
     if not tracks:
@@ -236,7 +234,7 @@ def stated_seconds(
     media: "InputContainer",  # the same, open
     track: "AudioStream",  # that was decoded
     findings: Findings,  # complete but for this
-) -> float | None:  # s; None where no length is stated
+) -> float | None:  # s; None if no length is stated
     "The length that a file states."
     counts, origin = _clock(media)
     if media.format.name == "mp3":
@@ -266,7 +264,7 @@ def _wav_ends(path: str | os.PathLike[str]) -> tuple[int, int]:
             chunk = file.read(2**16)
             end = place + 8 + int.from_bytes(chunk[4:8], "little")
             if chunk.startswith(b"data"):
-                if end - place >= 0x7FFF0000:  # what programs write that do not know yet
+                if end - place >= 0x7FFF0000:  # written by programs that do not know the length yet
                     return 0, 0
                 missing, has_sound = end - size, True
             elif not chunk.strip(b"\0") or chunk[:3] in (b"ID3", b"TAG", b"APE"):
@@ -349,7 +347,7 @@ class AudioInfo:
 
 def audio_info(
     path: str | os.PathLike[str],  # a recording
-) -> AudioInfo:  # length, rate, channels and coding of the track that is heard
+) -> AudioInfo:  # length, rate, channels and coding of the chosen track
     "Describe a recording without decoding it; raises `AudioError`."
     with open_media(path) as media:
         track, _ = choose_track(path, media)

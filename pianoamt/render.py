@@ -106,7 +106,7 @@ def find_attack(
     sample: npt.NDArray[np.float32],  # of one key, shape (samples,)
     sample_rate: int = 16_000,  # Hz
 ) -> int:  # index
-    "Where a sample first comes within 20 dB of the peak of its first half second."
+    "Find where a sample first comes within 20 dB of the peak of its first half second."
     loud = np.abs(sample)
     return int(np.argmax(loud > 0.1 * loud[: sample_rate // 2].max(initial=0)))
 
@@ -252,7 +252,7 @@ def add_sympathetic_resonance(
     response: npt.NDArray[np.float32],  # how they do, from `sympathetic_strings`
     level_db: float,  # their level against the dry sound's, if that were noise
 ) -> npt.NDArray[np.float32]:  # both together, same shape
-    "Let strings that nobody struck sound along while the pedal is down."
+    "Add the resonance of the other strings while the pedal is down."
     out = dry.copy()
     gain = np.float32(10 ** (level_db / 20) / np.sqrt(np.square(response).sum()))
     for gate in gates:
@@ -268,7 +268,7 @@ def audible_notes(
     seconds: float,  # its length
     highest_damper: int = 88,  # keys above this MIDI pitch ring on
 ) -> npt.NDArray:  # pedal-extended notes, sorted
-    "The notes that an excerpt can hear, ending when their dampers fall."
+    "The notes that sound in an excerpt, ending when their dampers fall."
     sounding = extend_by_pedal(notes, pedal)
     undamped = sounding["pitch"] > highest_damper
     near = (sounding["onset"] < start + seconds) & (sounding["onset"] > start - 12)
@@ -312,7 +312,7 @@ def render(
     voicing: Voicing | None = None,  # how it is set up; the default is in tune and on time
     start: float = 0.0,  # seconds of the piece at which the excerpt begins
     seconds: float | None = None,  # its length; None: up to 2 s after the last note
-) -> npt.NDArray[np.float32]:  # mono at the pack's rate; may exceed 1 where the music is loud
+) -> npt.NDArray[np.float32]:  # mono at the pack's rate; may exceed 1 if the music is loud
     "Play notes on a sampled piano."
     voicing, rate = voicing or Voicing(), pack.sample_rate
     if seconds is None:
@@ -379,7 +379,7 @@ def vary_chord_dynamics(
     notes: npt.NDArray,  # key-down notes, NOTE_DTYPE, sorted by onset, at least one
     rng: np.random.Generator,  # source of randomness
 ) -> npt.NDArray:  # the same with other velocities
-    "Strike the keys of each chord unevenly; now and then let its loudest note stand out."
+    "Strike the keys of each chord unevenly; sometimes emphasise its loudest note."
     velocity = notes["velocity"] * np.exp(rng.normal(0, rng.uniform(0, 0.25), len(notes)))
     chord = np.concatenate([[0], np.cumsum(np.diff(notes["onset"]) > 0.03)])
     if rng.random() < 0.5:
@@ -427,7 +427,7 @@ def draw_voicing(
     microphones: float = 0.5,  # probability of two microphones, 0 to 1
     uneven_keys: float = 0.6,  # probability of keys that differ in level and reflections, 0 to 1
 ) -> Voicing:  # a random instrument
-    "An instrument as one finds them."
+    "Draw a random instrument."
     uneven = rng.random() < uneven_keys
     return Voicing(
         detune_cents=float(np.clip(rng.normal(0, detune_cents), -30, 30)),

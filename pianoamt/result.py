@@ -96,7 +96,7 @@ class Transcription:
         self,
         **wishes: Any,  # meter, tempo, key …: fields of `SheetOptions`
     ) -> "Sheet":  # shows itself engraved; `save` writes MusicXML, PDF, SVG and PNG
-        """Write what was played as sheet music."""
+        """Write the notes as sheet music."""
         from pianoamt.sheet import make_sheet
 
         title = self.source.stem if self.source else ""
@@ -253,7 +253,7 @@ def _excerpt(
 
 
 def player_html(
-    label: str,  # what one hears
+    label: str,  # what the sound is
     open_blocks: Callable[[], Iterator[npt.NDArray[np.float32]]],  # opens mono sound at 16 kHz
 ) -> str:  # a paragraph with an audio player, or with an error message
     "Put the beginning of a sound into a page."

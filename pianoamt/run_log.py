@@ -194,7 +194,7 @@ def read_log(
 def rounded(
     number: float,  # any
 ) -> float:  # with six digits
-    "A number as the log holds it."
+    "Round a number as in the log."
     return float(f"{number:.6g}")
 
 # %% ../nbs/14b_run_log.ipynb #c088
@@ -329,7 +329,7 @@ class ProgressMeter:
         self.losses.append(losses)
 
     def progress(self) -> Progress:
-        "Where the run is, after at least one step."
+        "The progress of the run, after at least one step."
         state, steps = self.state, self.state.plan.steps
         taken = [losses for losses in self.losses if math.isfinite(losses["total"])]
         taken = taken or [self.losses[-1]]

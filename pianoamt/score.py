@@ -315,7 +315,7 @@ class FolderScores:
         self,
         path: str | PathLike[str],  # the file to write
     ) -> None:
-        """Write everything as JSON, null where there is no value."""
+        """Write everything as JSON, with null for missing values."""
         facts = {
             "durations": self.durations,
             "missing": [show_path(stem) for stem in self.missing],

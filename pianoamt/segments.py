@@ -70,7 +70,7 @@ def arriving_strength(
     velocity_db: float,  # decibels that a tenfold velocity is louder on this instrument
     gain_db: float,  # of the recording, 0 is nominal
 ) -> npt.NDArray[np.float32]:  # same shape; 0 stays 0
-    "The strengths with which a nominal instrument at nominal gain would sound as loud."
+    "The strengths that sound as loud on a nominal instrument at nominal gain."
     return strength ** (velocity_db / VELOCITY_DB) * 10 ** (gain_db / VELOCITY_DB)
 
 # %% ../nbs/13c_segments.ipynb #c010
@@ -81,7 +81,7 @@ def cut_performance(
     seconds: float,  # length of the excerpt
     before: float = 15.0,  # seconds of what came before to keep
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # notes and pedal, times counted from `start`
-    "The part of a performance that an excerpt can hear, up to the next lift of its pedal."
+    "The part of a performance that sounds in an excerpt, up to the next lift of its pedal."
     near = slice(*np.searchsorted(notes["onset"], [start - before, start + seconds]))
     notes = notes[near].copy()
     first, last = np.searchsorted(pedal["time"], [start - 2 * before, start + seconds])
@@ -145,8 +145,8 @@ class Recording:
     audio: npt.NDArray[np.int16]  # mono at 16 kHz
     notes: npt.NDArray[Any]  # NOTE_DTYPE
     pedal: npt.NDArray[Any] | None = None  # PEDAL_DTYPE; None if nobody wrote it down
-    is_heard: bool = False  # whether the notes are what a model heard, not the truth
-    second: npt.NDArray[Any] | None = None  # what a second model heard, NOTE_DTYPE
+    is_heard: bool = False  # whether the notes come from another model and are not exact
+    second: npt.NDArray[Any] | None = None  # notes of a second model, NOTE_DTYPE
 
 
 def to_int16(
@@ -180,8 +180,8 @@ UNHEARD_SECONDS = 2.0  # at the start of a recording, without a loss
 
 
 def agreement(
-    rolls: Rolls,  # from what one model heard
-    others: Rolls,  # from what another heard
+    rolls: Rolls,  # of one model's notes
+    others: Rolls,  # of another model's notes
 ) -> npt.NDArray[np.float32]:  # weights, shape (frames, 88)
     "Halve the weight where only one of two models heard an onset within 64 ms."
     one, other = rolls.onset > 0, others.onset > 0
@@ -192,7 +192,7 @@ def agreement(
 
 # %% ../nbs/13c_segments.ipynb #tru1
 def trust_teacher(
-    recording: Recording,  # with notes that a model heard
+    recording: Recording,  # with notes from another model
     rolls: Rolls,  # of these notes, in a stretch
     first: int,  # where the stretch begins, in samples
     speed: float,  # at which it is played
@@ -341,9 +341,9 @@ def read_piano(
 
 
 def read_recording(
-    table: Path,  # .tsv: exact notes; .mid: what a model heard
+    table: Path,  # .tsv: exact notes; .mid: notes from a model
 ) -> Recording:  # with the audio beside it
-    "Read a recording with its notes, and from NAME.second.mid what a second model heard."
+    "Read a recording with its notes, and the notes of a second model from NAME.second.mid."
     audio = to_int16(read_audio(find_audio_for(table)))
     if table.suffix == ".tsv":
         return Recording(audio, read_tsv(table))
@@ -357,7 +357,7 @@ def training_files(
     name: str,  # of a folder in the config's
     suffix: str,  # of the tables in it
 ) -> list[Path]:  # sorted; at least one
-    "Tables to train on; raises `PianoamtError` where there are none."
+    "Tables to train on; raises `PianoamtError` if there are none."
     folder = Path(config.folder) / name
     found = [path for path in sorted(folder.glob(f"*{suffix}")) if ".second" not in path.name]
     kept = [path for path in found if not any(part in path.stem for part in config.held_out)]

@@ -100,7 +100,7 @@ class Timing:
 
 # %% ../nbs/27_sheet.ipynb #c014
 def find_beats(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     options: SheetOptions,  # wishes
 ) -> npt.NDArray[np.float64]:  # s
     "Beats at the wished tempo and level."
@@ -127,7 +127,7 @@ def fill_last_bar(
 
 # %% ../nbs/27_sheet.ipynb #c018
 def find_timing(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     options: SheetOptions,  # wishes
 ) -> Timing:  # in beats and ticks
     "Find beats, bars and the place of each chord."
@@ -166,7 +166,7 @@ def make_measures(
 
 # %% ../nbs/27_sheet.ipynb #c023
 def bar_keys(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     timing: Timing,  # beats and bars
     wished: int | None,  # fifths
@@ -223,7 +223,7 @@ def _hands_and_names(
 # %% ../nbs/27_sheet.ipynb #c029
 def make_score(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     timing: Timing,  # beats and bars
     options: SheetOptions,  # wishes
     title: str = "",  # above the first line
@@ -412,7 +412,7 @@ def make_sheet(
     title: str = "",  # above the first line
     **wishes: Any,  # fields of `SheetOptions`
 ) -> Sheet:  # the score
-    "Write what was played as sheet music."
+    "Write the notes as sheet music."
     options = SheetOptions(**wishes)
     if len(np.unique(notes["onset"])) < 4:
         raise PianoamtError("too few notes for sheet music: four or more onsets are needed")

@@ -42,7 +42,7 @@ def run_fluidsynth(
     commands: str,  # for FluidSynth's shell
     wave: str = os.devnull,  # where the sound goes
     scores: Sequence[str] = (),  # MIDI files to play
-) -> str:  # what it prints
+) -> str:  # its output
     "Run FluidSynth on a SoundFont; raise `PianoamtError` if it is missing or reports an error."
     if (program := shutil.which("fluidsynth")) is None:
         ways = "apt-get install fluidsynth, brew install fluid-synth or choco install fluidsynth"
@@ -189,7 +189,7 @@ def cut_note(
 # %% ../nbs/13a_soundfont.ipynb #c064
 def measure_tuning(
     sound: npt.NDArray[np.float32],  # a note at 16 kHz from its attack on
-    key: int,  # MIDI pitch that it is said to be
+    key: int,  # its MIDI pitch
 ) -> float:  # how sharp it is against A4 = 440 Hz, -60..60 cents
     "The shift at which the first partials of a piano tone are loudest."
     part = sound[SAMPLE_RATE // 16 :][: SAMPLE_RATE * 3 // 2]
@@ -203,7 +203,7 @@ def measure_tuning(
 def tune_note(
     cents: float,  # how sharp a note is, from `measure_tuning`
     key: int,  # its MIDI pitch
-) -> float:  # cents to add; 0 for what a piano may be off
+) -> float:  # cents to add; 0 for a usual deviation
     "Correct a note that is further off than the stretched tuning of a piano."
     usual = 15 + 30 * ((key - 64.5) / 43.5) ** 2
     return -cents if abs(cents) > usual and key <= 96 else 0.0
@@ -237,7 +237,7 @@ def write_notes(
     layers: Iterator[list[CutNote]],  # from `cut_layer`, in order
     table: Path,  # the pack's table, removed before the new sound comes
 ) -> tuple[Region, ...]:  # all notes, in their places
-    "Write the sound of a pack, one note behind the other."
+    "Write the sound of a pack, one note after the other."
     regions: list[Region] = []
 
     def sounds() -> Iterator[npt.NDArray[np.float32]]:
@@ -270,7 +270,7 @@ def pack_path(
 # %% ../nbs/13a_soundfont.ipynb #c082
 @dataclass(frozen=True)
 class Packed:
-    """What has become of a SoundFont's piano."""
+    """The pack made from a SoundFont."""
 
     table: Path  # the pack's .json; its sound lies beside it as .flac
     preset: Preset  # what was played

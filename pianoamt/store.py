@@ -279,7 +279,7 @@ def is_unchanged(
     piece: Piece,  # of the corpus
     stored: StoredPiece,  # its entry
 ) -> bool:  # whether the entry is still right
-    "Whether a piece is what it was when it was stored."
+    "Whether a piece has not changed since it was stored."
     try:
         now = (piece.has_pedal, source_stamp(piece))
     except OSError:  # a file is gone
@@ -289,7 +289,7 @@ def is_unchanged(
 # %% ../nbs/12_store.ipynb #c042
 @dataclass
 class PreprocessResult:
-    """What became of the pieces of a corpus."""
+    """The result of preprocessing a corpus."""
 
     stored: list[StoredPiece] = field(default_factory=list)  # by this run
     kept: int = 0  # pieces that were already stored
@@ -360,7 +360,7 @@ def preprocess(
     corpus: Corpus,  # recordings with notes
     folder: str | os.PathLike[str],  # of the store; made, or extended
     config: HCQTConfig | None = None,  # of the transform; the default is one bin a semitone
-    jobs: int | None = None,  # processes; None uses every core if it pays
+    jobs: int | None = None,  # processes; None: as many as are useful
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> PreprocessResult:  # what was done
     "Put all pieces of a corpus into a store; may be stopped at any moment and run again."
@@ -419,7 +419,7 @@ def target_tensors(
     known: dict[str, float],  # head → how much it counts, 0..1; all others count fully
     gain_known: bool = False,  # whether the velocities are at nominal gain
 ) -> dict[str, Tensor]:  # the six rolls, `known` (6,) and `gain_known` ()
-    "Targets as the loss wants them."
+    "Targets as the loss expects them."
     tensors = {name: torch.from_numpy(getattr(rolls, name)) for name in ROLL_NAMES}
     weights = torch.tensor([known.get(name, 1.0) for name in ROLL_NAMES])
     return tensors | {"known": weights, "gain_known": torch.tensor(float(gain_known))}

@@ -73,7 +73,7 @@ def import_optuna() -> ModuleType:  # Optuna, which then reports errors only
 # %% ../nbs/16_study.ipynb #c013
 def open_storage(
     path: Path,  # an SQLite file, made if missing
-    patience: int,  # seconds without a heartbeat after which a trial counts as killed
+    patience: int,  # s without a heartbeat after which a trial counts as killed
 ) -> "RDBStorage":  # for Optuna
     "Open the file of a study."
     storages = import_optuna().storages
@@ -97,7 +97,7 @@ def open_study(
     direction: str = "minimize",  # or maximize
     pruner: "BasePruner | None" = None,  # decides which trials are dropped early
     seed: int | None = None,  # of the sampler; None lets several processes try different things
-    patience: int = 120,  # seconds without a heartbeat after which a trial counts as killed
+    patience: int = 120,  # s without a heartbeat after which a trial counts as killed
 ) -> "Study":  # new, or with all its trials
     "Begin or resume a study; raise `PianoamtError` if it was begun with other settings."
     optuna, path = import_optuna(), folder / "study.db"
@@ -144,7 +144,7 @@ def describe_trial(
     study: "Study",  # its study
     trial: "FrozenTrial",  # finished
 ) -> str:  # one line
-    "What a trial tried, its result, and the best result so far."
+    "Describe a trial: its parameters, its result, and the best so far."
     tried = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
     seconds = trial.duration.total_seconds() if trial.duration else math.nan
     value = trial.user_attrs.get("why", "dropped")
@@ -162,7 +162,7 @@ def run_study(
     keep: Callable[[], None],  # called after each trial, to put the best result on disk
     report: Callable[[str], None] | None = None,  # takes a line after each trial
 ) -> None:
-    "Run trials until there are enough, alone or beside other processes."
+    "Run trials until there are enough, alone or together with other processes."
     optuna = import_optuna()
 
     def close_trial(study: "Study", trial: "FrozenTrial") -> None:
@@ -179,7 +179,7 @@ def run_study(
 # %% ../nbs/16_study.ipynb #fst2
 def try_first(
     study: "Study",  # from `open_study`
-    params: dict[str, float],  # what is known to work
+    params: dict[str, float],  # known good values
 ) -> None:
     "Queue known parameters, unless a trial that did not fail has them."
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name != "FAIL"]
@@ -221,7 +221,7 @@ def suggest(
     config: TrainConfig,  # the recipe's run
     space: SearchSpace,  # the choice
 ) -> dict[str, float]:  # learning_rate and, unless the run starts from weights, lstm_hidden
-    "Let a trial choose."
+    "Let a trial choose parameters."
     tried = {"learning_rate": trial.suggest_float("learning_rate", *space.learning_rates, log=True)}
     if not config.start_from:
         tried["lstm_hidden"] = trial.suggest_int("lstm_hidden", *space.hidden_sizes, step=8)
@@ -242,9 +242,9 @@ def with_params(
 # %% ../nbs/16_study.ipynb #wn2
 def shorten_run(
     config: TrainConfig,  # a run
-    steps: int,  # that it is to take
+    steps: int,  # of the short run
 ) -> TrainConfig:  # the same run in miniature
-    "Make a run short."
+    "Shorten a run."
     return replace(config, steps=steps, warmup_steps=min(config.warmup_steps, steps // 10))
 
 # %% ../nbs/16_study.ipynb #c040
@@ -252,9 +252,9 @@ AS_RECORDED = Augmentation(room=0.0, equalise=0.0, noise=0.0, clip=0.0, codec=0.
 
 
 def validation_segments(
-    dataset: Segments,  # what is learned from
+    dataset: Segments,  # training segments
     config: TrainConfig,  # the run
-    folder: str | Path | None = None,  # recordings with notes to be judged on instead
+    folder: str | Path | None = None,  # recordings with notes for validation
 ) -> Segments:  # an endless numbered series that no step learns from
     "Segments to judge trials on; raise `PianoamtError` for a folder without any recording."
     frames, seed = config.segment_frames, config.seed + 1
@@ -310,8 +310,8 @@ def validation_loss(
 def train_trial(
     trial: "Trial",  # takes the intermediate losses
     state: TrainingState,  # a fresh run
-    dataset: Segments,  # what is learned from
-    batches: Sequence[dict[str, Tensor]],  # what it is judged on
+    dataset: Segments,  # training segments
+    batches: Sequence[dict[str, Tensor]],  # validation segments
     checkpoints: Sequence[int],  # after which steps, rising
 ) -> float:  # the validation loss at the end
     "Train and validate; raise Optuna's `TrialPruned` for a trial that is dropped."
@@ -341,8 +341,8 @@ class TrainingObjective:
 
     config: TrainConfig  # the recipe's run
     space: SearchSpace  # what is tried, and for how long
-    dataset: Segments  # what is learned from
-    batches: Sequence[dict[str, Tensor]]  # what every trial is judged on
+    dataset: Segments  # training segments
+    batches: Sequence[dict[str, Tensor]]  # validation segments of every trial
     cpu: bool = False  # stay on the CPU even if there is a GPU
 
     def __call__(
@@ -379,7 +379,7 @@ def initial_params(
 # %% ../nbs/16_study.ipynb #c064b
 def write_best(
     study: "Study",  # of training runs
-    recipe: dict[str, Any],  # what a recipe's file holds
+    recipe: dict[str, Any],  # the content of a recipe's file
     config: TrainConfig,  # its run
     target: Path,  # the new recipe
 ) -> None:
@@ -396,9 +396,9 @@ def study_settings(
     config: TrainConfig,  # the recipe's run
     data: DataConfig,  # its data
     space: SearchSpace,  # what is searched
-    batches: Sequence[dict[str, Tensor]],  # what trials are judged on
+    batches: Sequence[dict[str, Tensor]],  # validation segments
 ) -> dict[str, Any]:  # what must be the same for all trials
-    "What makes trials comparable."
+    "The settings that all trials must share."
     source = {name: v for name, v in asdict(data).items() if name not in ("folder", "store")}
     run = asdict(shorten_run(config, space.steps))
     train = {name: value for name, value in run.items() if name not in NON_TRAINING_FIELDS}
@@ -413,8 +413,8 @@ def search_recipe(
     folder: str | Path,  # of the study: study.db and best.json; resumed if it exists
     n_trials: int = 20,  # finished trials that the study is to have in all
     space: SearchSpace | None = None,  # what is searched
-    data: str | None = None,  # where the data lie, if not where the recipe says
-    held_out: str | Path | None = None,  # recordings with notes to be judged on
+    data: str | None = None,  # folder of the data; None takes the recipe's
+    held_out: str | Path | None = None,  # recordings with notes for validation
     cpu: bool = False,  # stay on the CPU even if there is a GPU
     seed: int | None = None,  # of the sampler; None lets several processes try different things
     report: Callable[[str], None] | None = None,  # takes a line after each trial

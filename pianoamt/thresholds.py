@@ -91,7 +91,7 @@ def mean_f1(
 # %% ../nbs/17_thresholds.ipynb #c017
 @dataclass(frozen=True)
 class DevelopmentPiece:
-    """What the network heard in a recording, and what was played."""
+    """The network's output for a recording, and the true notes."""
 
     name: str
     rolls: Rolls  # heard
@@ -114,11 +114,11 @@ def load_pieces(
     engine: Engine,  # listens
     weights: str,  # digest of its weights
     pairs: dict[str, tuple[Path, Path]],  # from `pair_recordings`
-    folder: Path,  # where to keep what was heard
+    folder: Path,  # where to store the network's output
     durations: str = "both",  # "key", "pedal" or "both"
     report: Callable[[str], None] | None = None,  # called with a line for each piece
 ) -> list[DevelopmentPiece]:  # sorted by their number of notes
-    "Listen to all pieces, or remember what was heard."
+    "Run the network on all pieces, or read its stored output."
     pieces = []
     for number, (stem, (recording, path)) in enumerate(pairs.items(), 1):
         references = {name: read_reference(path, name) for name in CONVENTIONS[durations]}

@@ -72,7 +72,7 @@ def recipe_model(
     table: dict[str, Any] | None,  # the recipe's `model`: sizes that differ
     start_from: str | None = None,  # a weights file that the run starts from
 ) -> ModelConfig:  # the network to train
-    "The network of a recipe: what it does not name is as in the weights, or as in the default."
+    "The network of a recipe; other sizes are those of the weights, or the defaults."
     if start_from and not os.path.lexists(start_from):
         place = show_path(start_from)
         raise WeightsError(f"{place}: no such weights; first train the recipe that makes them")
@@ -87,9 +87,9 @@ def recipe_model(
 # %% ../nbs/15_train.ipynb #c131
 def recipe_data(
     table: dict[str, Any],  # the recipe's `data`: fields that differ
-    folder: str | None = None,  # where the data lie, if not where the recipe says
+    folder: str | None = None,  # folder of the data; None takes the recipe's
 ) -> DataConfig:  # the data of the run
-    "The data that a recipe describes; raise ValueError for what it cannot hold."
+    "The data that a recipe describes; raise ValueError for impossible values."
     refuse_unknown(table, DataConfig, "data")
     for name in {"recordings", "held_out"} & set(table):
         if not isinstance(table[name], list):
@@ -109,7 +109,7 @@ def recipe_data(
 # %% ../nbs/15_train.ipynb #c131c
 def read_recipe(
     path: str | Path,  # a JSON file with the tables `data` and `train`
-    folder: str | None = None,  # where the data lie, if not where the recipe says
+    folder: str | None = None,  # folder of the data; None takes the recipe's
 ) -> tuple[TrainConfig, DataConfig]:  # the run and its data
     "Read a recipe; raise `PianoamtError` in one line for anything unknown or impossible."
     recipe = read_json(path, "not a recipe for training")

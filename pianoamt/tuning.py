@@ -86,7 +86,7 @@ _LEAST_AGREEMENT = 0.12  # length of the mean arrow; of noise 0.02, of pianos 0.
 
 def estimate_tuning(
     samples: npt.NDArray[np.float32],  # mono at 16 kHz; half a minute is enough
-) -> float | None:  # cents above 440 Hz, -50 up to 50; None where it cannot be told
+) -> float | None:  # cents above 440 Hz, -50 up to 50; None if it cannot be told
     "Estimate how a piano is tuned from the mean direction of its partials."
     hertz, strengths = spectral_peaks(samples)
     if len(hertz) < _FEWEST_PEAKS:
@@ -102,7 +102,7 @@ _STEP = 5.0  # cents
 
 def correctable(
     cents: float | None,  # from `estimate_tuning`
-) -> float:  # cents to correct, in steps of 5; 0 where it is not worth it
+) -> float:  # cents to correct, in steps of 5; 0 if too small to matter
     "Round an estimate; less than seven and a half cents counts as in tune."
     return 0.0 if cents is None or abs(cents) < 1.5 * _STEP else _STEP * round(cents / _STEP)
 
@@ -119,7 +119,7 @@ _LOOK, _GIVE_UP = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples
 
 def _listen(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz
-) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks it took; cents, or None
+) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks read; cents, or None
     "Take blocks until half a minute of them tells how the piano is tuned."
     taken: list[npt.NDArray[np.float32]] = []
     waiting, begin = np.zeros(0, np.float32), 0  # not judged yet; place of its first sample

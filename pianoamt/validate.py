@@ -83,7 +83,7 @@ class Validation:
 def learned_recordings(
     data: DataConfig,  # of a recipe without a store
 ) -> set[tuple[int, ...]]:  # `source_stamp` of the recordings that the run learns from
-    "What a run may not be judged on."
+    "The recordings that must not be used for validation."
     folders = [Path(data.folder, name) for name in data.recordings]
     pieces = [piece for f in folders if f.is_dir() for piece in open_corpus(f).pieces]
     used = [(piece, piece.audio.stem) for piece in pieces if piece.audio]
@@ -97,7 +97,7 @@ def learned_recordings(
 def open_run(
     recipe: str | Path,  # a JSON file, see *Training*
     folder: str | Path,  # of the run: logs, checkpoint and weights; an earlier run is resumed
-    data: str | Path | None = None,  # where the data lie, if not where the recipe says
+    data: str | Path | None = None,  # folder of the data; None takes the recipe's
     cpu: bool = False,  # stay on the CPU even if there is a GPU
 ) -> Trainer:  # ready to run
     "Set up the run that a recipe describes; raise `PianoamtError` if anything is missing."

@@ -33,7 +33,7 @@ _MEMORY = FRAMES_PER_SECOND  # frames after which a note counts e times less
 
 
 class RunningLevel:
-    """The level of the latest notes; where the blocks are cut makes no difference."""
+    """The level of the latest notes, independent of how blocks are cut."""
 
     def __init__(self) -> None:
         self._frame, self._total, self._count = 0, 0.0, 0.0
