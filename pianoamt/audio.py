@@ -91,7 +91,7 @@ def _check_window(
     if not np.abs(window).max(initial=0) <= LARGEST_SAMPLE:  # NaN fails this, too
         is_sound = np.abs(window) <= LARGEST_SAMPLE
         where = f"{begin + int(is_sound.all(axis=1).argmin()) / rate:.2f} s"
-        raise AudioError(f"{show_path(path)}: values that are no sound (NaN, infinite) at {where}")
+        raise AudioError(f"{show_path(path)}: invalid samples (NaN or infinite) at {where}")
 
 
 def channel_weights(
@@ -110,7 +110,7 @@ def mix_channels(
     path: Path,  # of the recording, for messages
     findings: Findings,  # seconds in which channels cancel each other are noted here
 ) -> Iterator[tuple[npt.NDArray[np.float32], int]]:  # shape (samples,); rate, Hz
-    "Mix all channels to one; raises `AudioError` for values that are no sound."
+    "Mix all channels to one; raises `AudioError` for NaN, infinite and huge samples."
     seconds = 0.0
     for (rate, channels), run in itertools.groupby(pieces, lambda p: (p[1], p[0].shape[1])):
         old = None

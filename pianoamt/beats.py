@@ -67,7 +67,7 @@ def _cumulative(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _prior(
     length: npt.NDArray[np.float64], usual: float, period: float | None
 ) -> npt.NDArray[np.float64]:
-    "Beats of half a second are usual; a wished tempo weighs more."
+    "Prefer beats of half a second, or of the requested length."
     score = -usual * np.log(length / 0.55) ** 2 / 1.28
     return score if period is None else score - 16 * np.log(length / period) ** 2
 
@@ -146,7 +146,7 @@ def best_path(
 # %% ../nbs/22_beats.ipynb #c023
 def track_beats(
     pulse: Pulse,  # chords and the network's predictions
-    period: float | None = None,  # wished length of a beat, s; None leaves it to the network
+    period: float | None = None,  # requested length of a beat, s; None leaves it to the network
     options: BeatOptions = BeatOptions(),  # weights
 ) -> npt.NDArray[np.float64]:  # beats, s, from the one at or before the first chord on
     "Find the beats of a performance."
@@ -230,8 +230,8 @@ def viterbi(
 def find_bars(
     pulse: Pulse,  # chords and the network's predictions
     beats: npt.NDArray[np.float64],  # s
-    beats_a_bar: int | None = None,  # wished; 2, 3, 4 or 6
-    first_downbeat: float | None = None,  # wished, s
+    beats_a_bar: int | None = None,  # requested: 2, 3, 4 or 6
+    first_downbeat: float | None = None,  # requested, s
 ) -> npt.NDArray[np.int64]:  # beats of the bar, and which of them each beat is; shape (beats, 2)
     "Group beats into bars."
     evidence, places = bar_evidence(pulse, beats), np.array(BAR_PLACES)

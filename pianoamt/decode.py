@@ -85,7 +85,7 @@ class DecoderConfig:
     offset_threshold: float = 0.4  # an offset peak below this ends no note, 0..1
     release_threshold: float = 0.4  # a release peak below this ends no note, 0..1
     frame_threshold: float = 0.4  # a note ends when it stays below this, 0..1
-    pedal_threshold: float = 0.5  # where the pedal changes sides, 0..1
+    pedal_threshold: float = 0.5  # from this probability on the pedal is down, 0..1
     pedal_hysteresis: float = 0.1  # how far beyond the threshold it must go to count, 0..0.5
     min_duration: float = 0.02  # s, 0.001..1; shorter only if the key is struck again
     velocity_slope: float = 0.0  # dB per octave added to levels above middle C, -3..3

@@ -262,7 +262,7 @@ def _track_ends(
     at: int,  # where the next event would begin
     end: int,  # where the track ends by its header
 ) -> bool:  # whether a track without an end mark ends here
-    "Tell the end of a track from an event."
+    "Recognise the end of a track that has no end mark."
     if at == end and data[at - 8 : at] == bytes(8):
         raise IndexError("the track ends in zeros")
     following = data[at : at + 4]

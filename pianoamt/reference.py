@@ -140,7 +140,7 @@ def assigns(
     notebook: Path,  # a file of nbs/
     name: str,  # of a constant
 ) -> bool:  # whether a line of a cell assigns it
-    "Tell where a constant is defined."
+    "Whether a page defines a constant."
     line = rf'^\s*"(?:\w+, )*{name}(?:, \w+)*(?:: [^=]*)? = '
     return re.search(line, notebook.read_text(encoding="utf-8"), flags=re.M) is not None
 

@@ -70,7 +70,7 @@ def fixed_settings(
 
 # %% ../nbs/14b_run_log.ipynb #one4
 def first_difference(
-    before: dict[str, Any],  # settings, perhaps in tables within tables
+    before: dict[str, Any],  # settings, possibly nested
     now: dict[str, Any],  # the same settings later
     prefix: str = "",  # names of the tables around
 ) -> str:  # empty if nothing differs

@@ -251,7 +251,7 @@ def pair_names(
     others: Iterable[str],  # likewise
     any_folder: bool = False,  # whether names in different folders may make a pair
 ) -> dict[str, str]:  # a name → its partner among the others
-    "Pair names that are equal, or alike for some disk, or in another folder."
+    "Pair names that are equal, or equal for some file systems, or in another folder."
     sides, pairs = (list(names), list(others)), dict[str, str]()
     ways: list[Callable[[str], str]] = [str, same_name]
     ways += [lambda name: PurePosixPath(same_name(name)).name] if any_folder else []

@@ -372,7 +372,7 @@ def load_dataset(
     frames: int = SEGMENT_FRAMES,  # length of a segment
     seed: int = 0,  # of the numbered series
 ) -> SegmentDataset:  # rendered and recorded segments
-    "Read a folder of training data; raises `PianoamtError` where something is missing."
+    "Read a folder of training data; raises `PianoamtError` if something is missing."
     folder = Path(config.folder)
     if not (folder / "midi").is_dir():
         needed = "midi/, pianos/ and rooms/"

@@ -132,7 +132,7 @@ def update_average(
     average: nn.Module,  # changed in place
     model: nn.Module,  # the network in training
     decay: float,  # how much of the average stays
-    step: int,  # early on, less of the average stays: (step + 1) / (step + 10) at most
+    step: int,  # from 0; limits the decay to (step + 1) / (step + 10) in the first steps
 ) -> None:
     "Move every averaged weight towards the current one; copy the buffers."
     decay = min(decay, (step + 1) / (step + 10))
