@@ -77,7 +77,7 @@ def arc_scores(
     groups: npt.NDArray[np.int64],  # the group at each candidate, or -1
     heads: dict[str, npt.NDArray[np.float64]],  # the network's predictions for each group
     options: BeatOptions,  # weights
-    period: float | None = None,  # wished length of a beat, s
+    period: float | None = None,  # requested length of a beat, s
 ) -> npt.NDArray[np.float64]:  # of the beat from o + 1 before; (candidates, span)
     "How well each possible beat explains the groups it covers."
     real, own = groups >= 0, np.maximum(groups, 0)
