@@ -7,10 +7,11 @@ __all__ = ['Dataset', 'Layout', 'LayoutOption', 'DryRunOption', 'JobsOption', 'C
            'BinsOption', 'GammaOption', 'FontFile', 'PackFolder', 'BankOption', 'PresetOption', 'NameOption',
            'LayersOption', 'ApartOption', 'MidiPackFile', 'RecipeFile', 'RunFolder', 'DataFolder', 'CpuOption',
            'StudyFolder', 'TrialsOption', 'StepsOption', 'RatesOption', 'SizesOption', 'HeldOutFolder', 'ScoredOption',
-           'DevelopmentPieces', 'TruthFolder', 'FoundFolder', 'ConventionOption', 'JsonFile', 'ModelFile', 'PortOption',
-           'BrowserOption', 'LargestFile', 'LongestRecording', 'JsonOption', 'print_failures', 'print_next',
-           'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess', 'pack', 'pack_midi',
-           'training_bar', 'train', 'search', 'fit_thresholds', 'score', 'export', 'serve', 'doctor', 'main']
+           'DevelopmentPieces', 'TruthFolder', 'FoundFolder', 'ConventionOption', 'TolerancesOption', 'JsonFile',
+           'ModelFile', 'PortOption', 'BrowserOption', 'LargestFile', 'LongestRecording', 'JsonOption',
+           'print_failures', 'print_next', 'show_size', 'rename', 'resample', 'check', 'describe_store', 'preprocess',
+           'pack', 'pack_midi', 'training_bar', 'train', 'search', 'fit_thresholds', 'score', 'export', 'serve',
+           'doctor', 'main']
 
 # %% ../nbs/35_cli.ipynb #k002
 import contextlib
@@ -423,6 +424,8 @@ _CONVENTION = "key: score notes as the fingers held them. pedal: extend both sid
 TruthFolder = Annotated[Path, path_of(_TRUTH, metavar="TRUTH")]
 FoundFolder = Annotated[Path, path_of(_FOUND, metavar="FOUND")]
 ConventionOption = Annotated[Durations, typer.Option("--durations", help=_CONVENTION)]
+_TOLERANCES = "Show onsets at these tolerances, in milliseconds."
+TolerancesOption = Annotated[str, typer.Option("--tolerances", metavar="MS,MS", help=_TOLERANCES)]
 JsonFile = Annotated[Path | None, path_of("Write all scores here.", "--json")]
 
 
@@ -431,12 +434,13 @@ def score(
     truth: TruthFolder,  # with all its subfolders
     found: FoundFolder,  # likewise
     durations: ConventionOption = "pedal",  # convention for both sides
+    tolerances: TolerancesOption = "50,100,20",  # of onsets, ms
     json_file: JsonFile = None,  # everything in the table and more
 ) -> int:  # exit code
     "Score transcriptions against the truth, with mir_eval."
-    from pianoamt.score import score_folders
+    from pianoamt.score import read_tolerances, score_folders
 
-    scores = score_folders(truth, found, durations)
+    scores = score_folders(truth, found, durations, read_tolerances(tolerances))
     open_console().print(scores)
     if json_file:
         scores.to_json(json_file)
