@@ -6,7 +6,7 @@ from docutils.utils.math import latex2mathml
 project = "pianoamt"
 author = "the pianoamt developers"
 copyright = f"2026 onwards, {author}"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx_copybutton"]
 myst_enable_extensions = [
     "amsmath",
     "attrs_block",
