@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, signal
 
+from .audio import SAMPLE_RATE
+
 # %% ../nbs/13b_augment.ipynb #c031
 def cut_to_direct(
     response: npt.NDArray[np.float32],  # impulse response as recorded, shape (samples,)
@@ -26,19 +28,19 @@ def cut_to_direct(
 # %% ../nbs/13b_augment.ipynb #c034
 def synthetic_room(
     rng: np.random.Generator,  # source of randomness
-    rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # impulse response of up to 1.2 s, direct sound first
     "A made-up room: a direct sound, a few echoes, then noise that decays, the treble sooner."
     decay, wet = rng.uniform(0.15, 1.2), 10 ** (rng.uniform(-30, -12) / 20)
-    time_s = np.arange(int(decay * rate)) / rate
+    time_s = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     noise = rng.standard_normal(len(time_s)) * np.exp(-6.9 * time_s / decay)
     dull = signal.lfilter([1 - 0.6], [1, -0.6], noise)
     mix = np.clip(time_s / decay * 2, 0, 1)
     response = wet * ((1 - mix) * noise + mix * dull)
-    response[: int(0.002 * rate)] = 0
+    response[: int(0.002 * SAMPLE_RATE)] = 0
     echoes = rng.integers(0, 9)  # within 40 ms
-    late = rng.integers(rate // 2000, rate // 25, echoes)
-    np.add.at(response, late, rng.uniform(-0.7, 0.7, echoes) * np.exp(-late / (0.02 * rate)))
+    late = rng.integers(SAMPLE_RATE // 2000, SAMPLE_RATE // 25, echoes)
+    levels = rng.uniform(-0.7, 0.7, echoes) * np.exp(-late / (0.02 * SAMPLE_RATE))
+    np.add.at(response, late, levels)
     response[0] = 1
     return response.astype(np.float32)
 
@@ -55,10 +57,9 @@ def add_room(
 def equalise(
     audio: npt.NDArray[np.float32],  # any sound, mono, shape (samples,)
     rng: np.random.Generator,  # source of randomness
-    rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # same shape
     "A random tilt of up to 2 dB an octave and up to five peaks or dips of up to 10 dB."
-    frequency = fft.rfftfreq(512, 1 / rate)
+    frequency = fft.rfftfreq(512, 1 / SAMPLE_RATE)
     octaves = np.log2(np.maximum(frequency, 30) / 1000)
     gain_db = rng.uniform(-2, 2) * octaves
     for _ in range(rng.integers(0, 6)):
@@ -71,10 +72,9 @@ def equalise(
 def compress(
     audio: npt.NDArray[np.float32],  # any sound, mono, shape (samples,)
     rng: np.random.Generator,  # source of randomness
-    rate: int = 16_000,  # in Hz
 ) -> npt.NDArray[np.float32]:  # same shape
     "Turn loud passages down and soft ones up, by at most 12 dB either way."
-    keep = np.exp(-1 / (rng.uniform(0.05, 0.4) * rate))
+    keep = np.exp(-1 / (rng.uniform(0.05, 0.4) * SAMPLE_RATE))
     power = signal.lfilter([1 - keep], [1, -keep], audio.astype(np.float64) ** 2)
     relative = power / max(float(power.mean()), 1e-12) + 0.01
     gain = relative ** (-rng.uniform(0.05, 0.3) / 2)
@@ -121,14 +121,13 @@ def encode(
     audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
     codec: Codec,  # which way
     level: float,  # how hard to compress, 0 to 1
-    rate: int = 16_000,  # in Hz
 ) -> bytes:  # what would be in the file
     "Compress a sound in memory."
     import soundfile
 
     data = io.BytesIO()
     options = {"format": codec.container, "compression_level": level, "bitrate_mode": codec.mode}
-    with soundfile.SoundFile(data, "w", rate, 1, codec.coding, **options) as file:
+    with soundfile.SoundFile(data, "w", SAMPLE_RATE, 1, codec.coding, **options) as file:
         for start in range(0, len(audio), 4096):  # Vorbis' encoder fails on long blocks
             file.write(audio[start : start + 4096])
     return data.getvalue()

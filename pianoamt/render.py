@@ -201,10 +201,10 @@ def key_paths(
 def sympathetic_strings(
     voicing: Voicing,  # the instrument, whose tuning the strings share
     rate: int = 16_000,  # in Hz
-    seconds: float = 2.5,  # length
-) -> npt.NDArray[np.float32]:  # response of all strings to a click; RMS 1, shape (samples,)
+) -> npt.NDArray[np.float32]:  # response of all strings to a click, 2.5 s; RMS 1, shape (samples,)
     "The impulse response of a piano whose dampers are up, after Lehtonen et al. 2007."
-    rng, count = np.random.default_rng(voicing.seed), round(seconds * rate)
+    rng, seconds = np.random.default_rng(voicing.seed), 2.5
+    count = round(seconds * rate)
     keys, partials = np.arange(21, 109)[:, None], np.arange(1, 13)
     stiffness = np.exp(0.0926 * keys - 13.64) + np.exp(-0.0847 * keys - 5.82)
     fundamental = 440 * 2 ** ((keys - 69) / 12 + key_tuning(voicing)[keys] / 1200)
@@ -397,27 +397,23 @@ def vary_performance(
     pedal: npt.NDArray,  # its CC64 events, PEDAL_DTYPE
     rng: np.random.Generator,  # source of randomness
     chords: float = 0.4,  # probability of doubled notes and uneven chords, 0 to 1
-    transpose: int = 5,  # semitones up or down at the most
-    tempo: float = 0.15,  # relative change of speed at the most, 0.15 is 15 %
-    no_pedal: float = 0.1,  # probability of a performance without pedal, 0 to 1
-    repetitions: float = 0.15,  # probability of fast repetitions, 0 to 1
 ) -> tuple[npt.NDArray, npt.NDArray]:  # new notes and pedal
     "Transpose, change tempo and dynamics; now and then add notes or leave out the pedal."
     notes, pedal = notes.copy(), pedal.copy()
-    notes["pitch"] += rng.integers(-transpose, transpose + 1)
+    notes["pitch"] += rng.integers(-5, 6)
     notes = notes[(notes["pitch"] >= 21) & (notes["pitch"] <= 108)]
-    pace = 2 ** rng.uniform(-np.log2(1 + tempo), np.log2(1 + tempo))
+    pace = 2 ** rng.uniform(-np.log2(1.15), np.log2(1.15))  # up to 15 % slower or faster
     for table, names in ((notes, ("onset", "offset")), (pedal, ("time",))):
         for name in names:
             table[name] *= pace
-    if rng.random() < repetitions:
+    if rng.random() < 0.15:
         notes = add_repeated_notes(notes, rng)
     if rng.random() < chords and len(notes):
         notes = vary_chord_dynamics(add_companions(notes, rng), rng)
     bend, gain = np.exp(rng.uniform(-0.25, 0.4)), rng.uniform(0.8, 1.1)
     curve = 127 * (notes["velocity"] / 127) ** bend * gain
     notes["velocity"] = np.clip(np.round(curve), 1, 127)
-    return notes, pedal[:0] if rng.random() < no_pedal else pedal
+    return notes, pedal[:0] if rng.random() < 0.1 else pedal
 
 # %% ../nbs/13_render.ipynb #c075
 def draw_voicing(

@@ -88,7 +88,6 @@ def match_velocities(
     reference: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     estimate: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pairs: npt.NDArray[np.intp],  # from `match_notes`, shape (matches, 2)
-    tolerance: float = 0.1,  # by the reference's range of velocities
 ) -> npt.NDArray[np.intp]:  # the pairs whose velocities agree, shape (fewer matches, 2)
     "Keep the pairs whose velocity is right after a linear fit, as mir_eval does."
     if len(pairs) == 0:
@@ -98,7 +97,7 @@ def match_velocities(
     found = estimate["velocity"][pairs[:, 1]].astype(np.float64)
     terms = np.stack([found, np.ones(len(found))], axis=1)
     fitted = terms @ np.linalg.lstsq(terms, wanted, rcond=None)[0]
-    return pairs[np.abs(fitted - wanted) < tolerance]
+    return pairs[np.abs(fitted - wanted) < 0.1]
 
 # %% ../nbs/10_score.ipynb #c022
 def onset_lag(
@@ -201,15 +200,12 @@ def score_notes(
 # %% ../nbs/10_score.ipynb #c039
 def bootstrap_interval(
     values: npt.ArrayLike,  # one for each piece, at least one, shape (pieces,)
-    level: float = 0.95,  # share of the resampled means that lie inside, 0..1
-    draws: int = 2000,  # number of resampled means
-    seed: int = 0,  # the same values give the same interval
-) -> tuple[float, float]:  # lower and upper end
+) -> tuple[float, float]:  # lower and upper end, between which 95 % of 2,000 resampled means lie
     "Compute the bootstrap interval of the mean over pieces."
     values = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(0)  # the same values give the same interval
+    means = values[rng.integers(len(values), size=(2000, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 # %% ../nbs/10_score.ipynb #walk1
