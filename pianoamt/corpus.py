@@ -66,7 +66,7 @@ class Piece:
         return self.midi is not None and self.midi.suffix.lower() != ".tsv"
 
     def performance(self) -> Performance:
-        "Read the notes; raises `PianoamtError` where there are none to read."
+        "Read the notes; raises `PianoamtError` if there are none."
         if self.midi is None:
             raise PianoamtError(f"{self.id}: no MIDI file")
         if self.row is not None:
@@ -112,7 +112,7 @@ class MidiPack:
 
 # %% ../nbs/11_corpus.ipynb #c085
 def _check_pack(pack: MidiPack) -> None:
-    "ValueError where the arrays of a pack do not fit together."
+    "Raise ValueError if the arrays of a pack do not fit together."
     for index, columns in (("note_index", PACK_ARRAYS[:4]), ("cc64_index", PACK_ARRAYS[5:7])):
         arrays = [pack.arrays[name] for name in (index, *columns)]
         if any(array.ndim != 1 or array.dtype.kind not in "iu" for array in arrays):
@@ -245,7 +245,7 @@ _MAPS_NAME = re.compile(r"MAPS_MUS-(?P<title>.+)_(?P<piano>[A-Za-z0-9]+)", re.IG
 
 
 def _name_piece(stem: str, layout: str, tested: set[str]) -> tuple[str, str, str] | None:
-    "Split, composer and title as a file's name tells them; None where it is not music."
+    "Read split, composer and title from a file name; None if it is not music."
     if layout == "maps":
         found = _MAPS_NAME.fullmatch(stem)
         if not found:
@@ -261,7 +261,7 @@ def _name_piece(stem: str, layout: str, tested: set[str]) -> tuple[str, str, str
 
 # %% ../nbs/11_corpus.ipynb #c098c
 def _stated_seconds(path: Path | None) -> float | None:
-    "How long a recording says it is, if it can be read."
+    "Read the length of a recording from its header, if possible."
     try:
         return audio_info(path).seconds if path else None
     except PianoamtError:
@@ -339,7 +339,7 @@ LAYOUTS = ("maestro", "maps", "smd", "packs", "folder")
 def find_layout(
     folder: str | os.PathLike[str],  # a dataset
 ) -> str:  # one of `LAYOUTS`
-    "Tell a dataset by its files."
+    "Recognise a dataset by its files."
     root = Path(folder)
     names = [path.stem.upper() for path in dataset_files(root, (*AUDIO_SUFFIXES, *_NOTE_SUFFIXES))]
     if _maestro_list(root):
@@ -355,7 +355,7 @@ def open_corpus(
     folder: str | os.PathLike[str],  # a dataset
     layout: str = "auto",  # one of `LAYOUTS`, or auto to find out
 ) -> Corpus:  # its table
-    "Read a dataset of any layout; raises `PianoamtError` where there is nothing in it."
+    "Read a dataset of any layout; raises `PianoamtError` if it is empty."
     root, name = Path(folder), find_layout(folder) if layout == "auto" else layout
     if name not in LAYOUTS:
         raise PianoamtError(f"{name}: no such layout (there are {', '.join(LAYOUTS)} and auto)")
@@ -386,28 +386,29 @@ def pack_corpus(
     if not rows:
         raise PianoamtError(f"{show_path(corpus.root)}: no performance in it that can be read")
     pack = pack_performances(*zip(*rows, strict=True))
-    names: dict[str, Any] = {"path": np.array(pack.path), "split": np.array(pack.split)}
+    content: dict[str, Any] = {"path": np.array(pack.path), "split": np.array(pack.split)}
+    content |= pack.arrays
     with atomic_path(path) as temp, open(temp, "wb") as file:
-        np.savez_compressed(file, **pack.arrays, **names)
+        np.savez_compressed(file, **content)
     load_midi_pack.cache_clear()
     return pack, tuple(failures)
 
 # %% ../nbs/11_corpus.ipynb #c116
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a piece, or worth knowing."""
+    """A problem of a piece, or a hint."""
 
     piece: str  # its id
     kind: str  # e.g. "missing MIDI", "truncated audio"
     message: str  # one line
-    is_hint: bool = False  # whether nothing need be done
+    is_hint: bool = False  # True if it needs no action
 
 
 def compare_lengths(
     performance: Performance,  # the notes
     seconds: float,  # length of the recording
-) -> str:  # what is wrong; empty where they fit
-    "Hold notes and recording against each other."
+) -> str:  # what is wrong; empty if they fit
+    "Compare the lengths of notes and recording."
     notes, end = performance.notes, f"the recording ends at {seconds:.2f} s"
     late, last = int((notes["onset"] >= seconds).sum()), float(notes["offset"].max(initial=0.0))
     if late:
@@ -421,7 +422,7 @@ def compare_lengths(
 # %% ../nbs/11_corpus.ipynb #find1
 @dataclass
 class Finding:
-    """What a look at one piece found."""
+    """The findings about one piece."""
 
     piece: Piece
     problems: list[Problem] = field(default_factory=list)  # and hints
@@ -431,14 +432,14 @@ class Finding:
 
     @property
     def work(self) -> tuple[str, str] | None:
-        "Composer and title, where they are known."
+        "Composer and title, if known."
         return (self.piece.composer, self.piece.title) if self.piece.composer else None
 
     def add(
         self,
         kind: str,  # of problem
         text: str,  # one line
-        is_hint: bool = False,  # whether nothing need be done
+        is_hint: bool = False,  # True if it needs no action
     ) -> None:
         "Add a problem."
         self.problems.append(Problem(self.piece.id, kind, text, is_hint))
@@ -495,7 +496,7 @@ def check_notes(
 def examine(
     piece: Piece,  # of a corpus
     quick: bool = False,  # read only the header of its recording
-) -> Finding:  # what is wrong with it
+) -> Finding:  # the problem
     "Check one piece."
     finding = Finding(piece)
     if piece.audio:
@@ -513,9 +514,9 @@ def find_duplicates(
     findings: Sequence[Finding],  # of a whole corpus
     what: str,  # that they may share, e.g. "the same recording"
     key: Callable[[Finding], Any],  # what identifies it; empty where that is unknown
-    is_hint: bool = False,  # whether nothing need be done
+    is_hint: bool = False,  # True if it needs no action
 ) -> list[Problem]:  # one for each that occurs in more than one split
-    "Find what occurs in more than one split."
+    "Find duplicates in different splits."
     groups = defaultdict(list)
     for finding in findings:
         if key(finding) and finding.piece.split != "excluded":
@@ -531,21 +532,21 @@ def find_duplicates(
 # %% ../nbs/11_corpus.ipynb #c126
 @dataclass(frozen=True)
 class CheckResult:
-    """What a look at every piece found."""
+    """The findings about all pieces."""
 
     pieces: int  # how many there are
     seconds: float  # of sound
-    problems: tuple[Problem, ...]  # to be mended
-    hints: tuple[Problem, ...]  # to be known
+    problems: tuple[Problem, ...]  # must be fixed
+    hints: tuple[Problem, ...]  # good to know
 
 
 def check(
     corpus: Corpus,  # a dataset
-    jobs: int | None = None,  # processes; None takes every core where it pays
+    jobs: int | None = None,  # processes; None: as many as are useful
     quick: bool = False,  # read only the headers of recordings
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> CheckResult:  # problems in the order of the pieces
-    "Look at every piece of a dataset."
+    "Check every piece of a dataset."
     pieces = sorted(corpus.pieces, key=lambda piece: -(piece.seconds or 0))
     weights = [1 + (piece.seconds or 0) for piece in pieces]
     found, work = dict[str, Finding](), functools.partial(examine, quick=quick)
