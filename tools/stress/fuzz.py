@@ -20,10 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import TimeoutError
-from dataclasses import fields
-from importlib import import_module
 from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
@@ -91,35 +88,18 @@ def small_config():  # a ModelConfig, built when torch is there
 
 
 @functools.cache
-def healthy(kind: str) -> bytes:
-    """A weights file, a store's manifest or a pack of performances."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"x.{kind}"
-        if kind == "safetensors":
-            from pianoamt.model import PianoNet, save_weights
+def healthy_weights() -> bytes:
+    """A weights file of the smallest network."""
+    from pianoamt.model import PianoNet, save_weights
 
-            info = {"decoder": {"onset_threshold": 0.4}}
-            save_weights(PianoNet(small_config()), path, info)
-        elif kind == "store":
-            make_store(Path(folder))
-            path = Path(folder) / "store" / "manifest.json"
-        else:
-            np.savez_compressed(path, **pack_arrays())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        save_weights(PianoNet(small_config()), path, {"decoder": {"onset_threshold": 0.4}})
         return path.read_bytes()
 
 
-def pack_arrays() -> dict[str, np.ndarray]:
-    """Two performances of two notes each."""
-    from pianoamt.corpus import PACK_ARRAYS
-
-    arrays = {name: np.arange(4, dtype=np.int32) for name in PACK_ARRAYS}
-    arrays |= {"note_index": np.array([0, 2, 4]), "cc64_index": np.array([0, 2, 4])}
-    names = {"path": np.array(["a", "b"]), "split": np.array(["train", "test"])}
-    return arrays | names | {"pitch": np.full(4, 60, np.uint8)}
-
-
-def make_store(folder: Path) -> None:
-    """Write a feature store of one short piece."""
+def make_store(folder: Path) -> Path:
+    """Write a feature store of one short piece, and return its manifest."""
     from pianoamt.audio import write_audio
     from pianoamt.corpus import open_corpus
     from pianoamt.notes import make_notes, write_midi
@@ -128,6 +108,14 @@ def make_store(folder: Path) -> None:
     write_audio(folder / "in" / "a.wav", 0.1 * np.sin(np.arange(16_000) / 6))
     write_midi(folder / "in" / "a.mid", make_notes([0.1, 0.5], [0.4, 0.9], [60, 64]))
     preprocess(open_corpus(folder / "in", "folder"), folder / "store", small_config().hcqt, jobs=1)
+    return folder / "store" / "manifest.json"
+
+
+@functools.cache
+def healthy_manifest() -> object:
+    """What the manifest of a store says."""
+    with tempfile.TemporaryDirectory() as folder:
+        return json.loads(make_store(Path(folder)).read_bytes())
 
 
 # ---- how files are damaged ----
@@ -289,27 +277,6 @@ CELL = {"split": "train", "year": "2004", "audio_filename": "a.wav", "duration":
 LIST = {name: {"0": CELL.get(name, "a.mid")} for name in COLUMNS}
 
 
-def odd_pack() -> st.SearchStrategy[bytes]:
-    """The table of a sampled piano."""
-    from pianoamt.render import Region
-
-    region = {item.name: 0.0 if "float" in str(item.type) else 1 for item in fields(Region)}
-    pack = {"name": "p", "sr": 16_000, "layer_lovel": [1, 64]}
-    return damaged_json(pack | {"regions": [region, region | {"layer": 0}]})
-
-
-@st.composite
-def odd_performances(draw: st.DrawFn) -> bytes:
-    """A pack of performances with one array exchanged, or with changed bytes."""
-    if draw(st.booleans()):
-        return draw(damaged(healthy("npz")))
-    arrays, file = pack_arrays(), io.BytesIO()
-    odd = [np.zeros(0), np.array(5), np.full(4, np.nan), np.array([-1, 10**9]), np.array(["x"])]
-    arrays[draw(st.sampled_from(sorted(arrays)))] = draw(st.sampled_from(odd))
-    np.savez_compressed(file, **arrays)
-    return file.getvalue()
-
-
 # ---- who reads them; the result must make sense, too ----
 
 
@@ -354,8 +321,7 @@ def read_store(path: Path) -> None:
     """Put a file in the place of a store's manifest, and draw from the store."""
     from pianoamt.store import FeatureStore, StoreDataset
 
-    make_store(path.parent / "whole")
-    manifest = path.parent / "whole" / "store" / "manifest.json"
+    manifest = make_store(path.parent / "whole")
     manifest.unlink()
     opened = FeatureStore(move(path, manifest).parent)
     if opened.pieces:
@@ -393,9 +359,11 @@ def read_dataset(path: Path) -> None:
             assert Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
 
 
-def read_with(module: str, function: str, *more: object) -> Callable[[Path], object]:
-    """Call a function of the package with the path."""
-    return lambda path: getattr(import_module(f"pianoamt.{module}"), function)(path, *more)
+def read_table(path: Path) -> None:
+    """Read a table of notes."""
+    from pianoamt.notes import read_tsv
+
+    read_tsv(path)
 
 
 def read_upload(path: Path) -> None:
@@ -428,7 +396,7 @@ def run_commands(path: Path) -> None:
     from pianoamt.cli import app
 
     (path.parent / "in").mkdir()
-    (path.parent / "w.safetensors").write_bytes(healthy("safetensors"))
+    (path.parent / "w.safetensors").write_bytes(healthy_weights())
     (path.parent / "in" / "whole.wav").write_bytes(sounds()["WAV/PCM_16"])
     (path.parent / "in" / "whole.mid").write_bytes((DEMO / "demo.mid").read_bytes())
     place = path.rename(path.parent / "in" / path.name)
@@ -475,7 +443,7 @@ def any_midi() -> st.SearchStrategy[bytes]:
 def any_file() -> st.SearchStrategy[bytes]:
     """Something of any kind, for the command line."""
     kinds = [odd_sound(), any_damaged_sound(), any_midi(), damaged_json(RECIPE)]
-    return st.one_of(*kinds, damaged_tensors(healthy("safetensors")))
+    return st.one_of(*kinds, damaged_tensors(healthy_weights()))
 
 
 AUDIO, ONNX = ".wav .flac .mp3 .ogg .aiff .m4a .WAV .mkv", files("pianoamt") / "weights/tiny.onnx"
@@ -485,14 +453,12 @@ FAMILIES = {  # share of the cases in hundredths; endings; what makes the files;
     "odd sound": (12, AUDIO, odd_sound, read_sound),
     "damaged sound": (18, AUDIO, any_damaged_sound, read_sound),
     "MIDI": (16, ".mid .midi", any_midi, read_notes),
-    "table of notes": (3, ".tsv", lambda: TABLE, read_with("notes", "read_tsv")),
-    "weights": (5, ".safetensors", lambda: damaged_tensors(healthy("safetensors")), read_weights),
+    "table of notes": (3, ".tsv", lambda: TABLE, read_table),
+    "weights": (5, ".safetensors", lambda: damaged_tensors(healthy_weights()), read_weights),
     "ONNX model": (3, ".onnx", lambda: damaged(ONNX.read_bytes()), read_weights),
-    "feature store": (2, ".json", lambda: damaged_json(json.loads(healthy("store"))), read_store),
+    "feature store": (2, ".json", lambda: damaged_json(healthy_manifest()), read_store),
     "recipe": (4, ".json", lambda: damaged_json(RECIPE), read_recipe),
     "report": (3, ".jsonl", lambda: damaged_json(ROW).map(lambda row: row + b"\n" + LINE), read_report),
-    "piano pack": (2, ".json", odd_pack, read_with("render", "load_pack", np.zeros(16_000, np.float32))),
-    "MIDI pack": (2, ".npz", odd_performances, read_with("corpus", "load_midi_pack")),
     "dataset": (3, ".json", lambda: damaged_json(LIST), read_dataset),
     "upload": (2, ".json", odd_upload, read_upload),
     "command": (3, ".wav .mid .json .safetensors .sf2 .mp3", any_file, run_commands),
