@@ -424,13 +424,10 @@ class Upload:
 # %% ../nbs/31_explore.ipynb #e50
 @lru_cache
 def _widget_class() -> Any:
-    "The class of the widget; raises `PianoamtError` if anywidget is missing."
-    try:
-        import anywidget
-        import traitlets
-    except ImportError:
-        install = 'pip install "pianoamt[app]"'
-        raise PianoamtError(f"the explorer needs a few more packages: {install}") from None
+    "The class of the widget; it needs the packages of `pianoamt[app]`."
+    import anywidget
+    import traitlets
+
     values: dict[str, Any] = {
         "state": traitlets.Dict(),  # from `session_state`
         "notes": traitlets.Bytes(),  # from `note_rows`

@@ -7,9 +7,9 @@ __all__ = ['app', 'Durations', 'DurationsOption', 'DeviceOption', 'EngineOption'
            'OffsetThreshold', 'MinDuration', 'TuningOption', 'OutFolder', 'FormatsOption', 'TempoOption',
            'RecursiveOption', 'OverwriteOption', 'KeepSuffix', 'BaseFolder', 'FilesFrom', 'ProcessesOption',
            'ClusterOption', 'QuietOption', 'Recordings', 'InputOption', 'LiveTuning', 'complain', 'command',
-           'exit_code', 'as_path', 'path_of', 'split_formats', 'progress_bar', 'check_folder', 'describe_result',
-           'print_result', 'show_hours', 'open_console', 'show_summary', 'carry_out', 'find_inputs', 'transcribe',
-           'show_notes', 'demo', 'find_source', 'hold_interrupt', 'listen_to', 'save_heard', 'listen']
+           'exit_code', 'path_of', 'split_formats', 'progress_bar', 'check_folder', 'describe_result', 'print_result',
+           'show_hours', 'open_console', 'show_summary', 'carry_out', 'find_inputs', 'transcribe', 'show_notes', 'demo',
+           'find_source', 'hold_interrupt', 'listen_to', 'save_heard', 'listen']
 
 # %% ../nbs/34_terminal.ipynb #c002
 import contextlib
@@ -160,16 +160,6 @@ def exit_code(
     return 0 if not failed else 1 if done else 2
 
 # %% ../nbs/34_terminal.ipynb #c025
-def as_path(
-    text: str,  # a path as it was typed, pasted or dragged
-) -> Path:  # the path that was meant
-    "Clean a path of the command line."
-    try:
-        return clean_path(text)
-    except PianoamtError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 def path_of(
     what: str,  # help text
     *names: str,  # of an option; none for an argument
@@ -177,7 +167,7 @@ def path_of(
 ) -> Any:  # for `Annotated`
     "Describe an argument or an option that is a path."
     kind = typer.Option if names else typer.Argument
-    return kind(*names, help=what, metavar=metavar, parser=as_path)
+    return kind(*names, help=what, metavar=metavar, parser=clean_path)
 
 # %% ../nbs/34_terminal.ipynb #i02
 def split_formats(
@@ -394,7 +384,7 @@ def find_inputs(
     data = b""
     if source:
         is_stdin = source == "-"
-        data = sys.stdin.buffer.read() if is_stdin else check_file(as_path(source)).read_bytes()
+        data = sys.stdin.buffer.read() if is_stdin else check_file(clean_path(source)).read_bytes()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     found = [*(named or ()), *(Path(os.fsdecode(name)) for name in names if name.strip())]
     if not found:
@@ -487,7 +477,7 @@ def find_source(
     from pianoamt.recordings import AUDIO_SUFFIXES
     from pianoamt.stream import Microphone, replay
 
-    path = as_path(wanted) if wanted else Path()
+    path = clean_path(wanted) if wanted else Path()
     if path.is_file() or path.suffix.lower() in AUDIO_SUFFIXES:
         audio_info(path)
         return path.stem, contextlib.nullcontext(replay(path)), SAMPLE_RATE
