@@ -81,19 +81,6 @@ def cut_blocks(
         yield np.concatenate(waiting)
 
 # %% ../nbs/02_audio.ipynb #c043
-def _check_window(
-    window: npt.NDArray[np.float32],  # shape (samples, channels)
-    path: Path,  # of the recording, for the message
-    begin: float,  # of the window, s
-    rate: int,  # Hz
-) -> None:
-    "Raise `AudioError` for NaN, infinite and huge values."
-    if not np.abs(window).max(initial=0) <= LARGEST_SAMPLE:  # NaN fails this, too
-        is_sound = np.abs(window) <= LARGEST_SAMPLE
-        where = f"{begin + int(is_sound.all(axis=1).argmin()) / rate:.2f} s"
-        raise AudioError(f"{show_path(path)}: invalid samples (NaN or infinite) at {where}")
-
-
 def channel_weights(
     window: npt.NDArray[np.float32],  # shape (samples, channels)
 ) -> npt.NDArray[np.float32]:  # of each channel in the mix, shape (channels,)
@@ -110,12 +97,14 @@ def mix_channels(
     path: Path,  # of the recording, for messages
     findings: Findings,  # seconds in which channels cancel each other are noted here
 ) -> Iterator[tuple[npt.NDArray[np.float32], int]]:  # shape (samples,); rate, Hz
-    "Mix all channels to one; raises `AudioError` for NaN, infinite and huge samples."
+    "Mix all channels to one; raises `AudioError` for values that are no sound."
     seconds = 0.0
     for (rate, channels), run in itertools.groupby(pieces, lambda p: (p[1], p[0].shape[1])):
         old = None
         for window in cut_blocks((piece for piece, _ in run), max(1, rate // 2)):
-            _check_window(window, path, seconds, rate)
+            if not np.abs(window).max(initial=0) <= LARGEST_SAMPLE:  # NaN fails this, too
+                what = f"no sound (NaN, infinite) in the half second from {seconds:.1f} s"
+                raise AudioError(f"{show_path(path)}: values that are {what}")
             weights = channel_weights(window)
             mixed = window @ weights
             if old is not None and (old != weights).any():
