@@ -157,13 +157,11 @@ def _draw_notes(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
 ) -> None:
     "Draw notes as boxes on the rows of their keys; louder notes are darker."
-    from matplotlib.collections import PolyCollection
-
-    left, right, row = notes["onset"], notes["offset"], notes["pitch"].astype(float)
-    corners = [(left, row - 0.4), (left, row + 0.4), (right, row + 0.4), (right, row - 0.4)]
-    boxes = np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
-    shades: dict[str, Any] = {"array": notes["velocity"], "cmap": "Greys", "clim": (-15, 120)}
-    axes.add_collection(PolyCollection(list(boxes), **shades, ec="0.1", lw=0.4))
+    shades: dict[str, Any] = {"cmap": "Greys", "clim": (-15, 120), "ec": "0.1", "lw": 0.4}
+    for pitch in np.unique(notes["pitch"]):
+        own = notes[notes["pitch"] == pitch]
+        spans = np.column_stack([own["onset"], own["offset"] - own["onset"]])
+        axes.broken_barh(spans.tolist(), (pitch - 0.4, 0.8), array=own["velocity"], **shades)
 
 # %% ../nbs/01_notes.ipynb #c027
 def _draw_pedal(
@@ -483,25 +481,19 @@ def write_midi(
         MidiFile(type=0, ticks_per_beat=division, tracks=[track]).save(temp)
 
 # %% ../nbs/01a_midi.ipynb #tsv1
-def _parse_tsv(
-    lines: list[str],  # of a text file
-) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`
-    "Parse onset, offset, pitch and velocity; ValueError for anything else."
-    rows = [line.split() for line in lines if line.strip()]
-    if rows and not rows[0][0].lstrip("+-.")[:1].isdigit():
-        rows = rows[1:]  # the header line
-    if any(len(row) != 4 for row in rows):
-        raise ValueError("too few or too many columns")
-    return make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)
-
-
 def read_tsv(
     path: str | os.PathLike[str],  # a text file: onset s, offset s, MIDI pitch, velocity
 ) -> npt.NDArray[Any]:  # table of `NOTE_DTYPE`, with the durations that the file holds
     "Read a table of notes as text, with or without a header line."
     file = check_file(path)
     try:
-        notes = _parse_tsv(file.read_text(encoding="utf-8-sig").splitlines())
+        rows = [line.split() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        rows = [row for row in rows if row]
+        if rows and not rows[0][0].lstrip("+-.")[:1].isdigit():
+            rows = rows[1:]  # the header line
+        if any(len(row) != 4 for row in rows):
+            raise ValueError("too few or too many columns")
+        notes = make_notes(*np.array(rows, np.float64).reshape(-1, 4).T)
         if notes["offset"].max(initial=0) > _LONGEST_MIDI:
             raise PianoamtError("notes beyond a hundred hours; times must be in seconds")
         return notes
