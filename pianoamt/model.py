@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_network', 'ModelConfig', 'config_from_dict', 'InstanceNorm',
-           'freeze_statistics', 'Block', 'make_trunk', 'run_lstm', 'cut_chunks', 'LookaheadLSTM', 'FGLSTM',
-           'run_folded', 'average_phases', 'PedalHead', 'run_note_heads', 'set_first_logits', 'PianoNet',
-           'count_parameters', 'has_fast_bfloat16', 'keep_freed_memory', 'save_weights', 'WeightsError', 'load_weights']
+           'freeze_statistics', 'Block', 'make_trunk', 'run_lstm', 'cut_chunks', 'LookaheadLSTM', 'FGLSTM', 'PedalHead',
+           'set_first_logits', 'PianoNet', 'count_parameters', 'has_fast_bfloat16', 'keep_freed_memory', 'save_weights',
+           'WeightsError', 'load_weights']
 
 # %% ../nbs/05_model.ipynb #c002
 import ctypes
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -51,9 +50,6 @@ def check_network(
         raise ValueError("a network needs hidden sizes above 0")
     if max(sizes["stem_layers"], sizes["time_layers"]) > 64:
         raise ValueError("a network needs at most 64 layers of a kind")
-    phases, stride = sizes["phases"], sizes["lstm_stride"]
-    if phases and stride % phases:
-        raise ValueError(f"phases is {phases}, which does not divide lstm_stride {stride}")
 
 # %% ../nbs/05_model.ipynb #sizes2
 @dataclass(frozen=True)
@@ -76,15 +72,12 @@ class ModelConfig:
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
-    chunk: int = 32  # frames after which the backward LSTMs restart
+    chunk: int = 32  # frames after which the backward LSTMs begin anew in training
     lookahead: tuple[int, int, int] = (
         24,
         40,
         16,
     )  # frames they hear beyond it: onset LSTM, notes' LSTM, pedal's LSTM
-    phases: int = (
-        0  # how many of the `lstm_stride` ways to pair frames are averaged in use; 0 is all
-    )
 
     def __post_init__(self) -> None:
         "Refuse sizes that no network has or the stride does not divide, and a transform that does not fit."
@@ -101,33 +94,26 @@ class ModelConfig:
         if len(self.lookahead) != 3 or any(
             frames % self.lstm_stride for frames in (self.chunk, *self.lookahead)
         ):
-            raise ValueError(
-                "chunk and the three numbers of ahead must be multiples of lstm_stride"
-            )
+            raise ValueError("chunk and the three lookaheads must be multiples of lstm_stride")
         if max(self.lookahead) > 8 * self.chunk:
             raise ValueError(
-                "no number of ahead may be more than 8 times chunk"
+                "no lookahead may be more than 8 times chunk"
             )  # each hears all of it anew
 
     @property
     def lags(self) -> tuple[int, ...]:
         "Frames by which the chunks of each LSTM end before multiples of `chunk`."
-        return tuple(accumulate(self.lookahead, initial=self.lstm_stride))[1:]
+        return tuple(accumulate(self.lookahead))
 
     @property
     def conv_context(self) -> int:
-        "Frames on either side of a frame that the convolutions see."
+        "Frames on either side of one that the convolutions hear."
         return 2 * (self.stem_layers + self.time_layers)
 
     @property
     def lookahead_frames(self) -> int:
-        "Frames of features after the end of a chunk that its predictions depend on."
+        "Frames of features after one that its answers wait for."
         return self.lags[-1] + self.conv_context
-
-    @property
-    def phase_shifts(self) -> range:
-        "Shifts, in frames, of the ways to pair frames that are averaged in use."
-        return range(0, self.lstm_stride, self.lstm_stride // (self.phases or self.lstm_stride))
 
 # %% ../nbs/05_model.ipynb #sizes5
 def config_from_dict(
@@ -182,7 +168,7 @@ class InstanceNorm(nn.Module):
 def freeze_statistics(
     network: nn.Module,  # changed in place
 ) -> None:
-    "Make every `InstanceNorm` of a network use its running averages, in training too."
+    "From now on let every `InstanceNorm` of a network use its running averages, in training too."
     for module in network.modules():
         if isinstance(module, InstanceNorm):
             module.frozen_statistics = True
@@ -268,7 +254,7 @@ class LookaheadLSTM(nn.Module):
 
     def __init__(
         self,
-        inputs: int,  # size of one step of a sequence
+        inputs: int,  # numbers in one step of a sequence
         hidden: int,  # hidden size of each direction
         chunk: int,  # steps in a chunk
         lookahead: int,  # steps beyond a chunk that its last one may know of
@@ -330,55 +316,28 @@ class FGLSTM(nn.Module):
             batch * keys, frames // self.stride, self.stride * channels
         )
 
-    def read(
+    def answer(
         self,
         sequences: Tensor,  # shape (batch * keys, steps, stride * channels)
         states: Tensor,  # of the LSTM, shape (batch * keys, steps, 2 * hidden)
-        keys: int = 88,  # how many sequences belong together
-    ) -> Tensor:  # shape (batch, outputs, frames, keys)
-        "The values of every frame."
-        values = self.direct(sequences.unflatten(2, (self.stride, -1)))
-        values = values + self.recurrent(states).unflatten(2, (self.stride, self.outputs))
-        return values.flatten(1, 2).unflatten(0, (-1, keys)).permute(0, 3, 2, 1)
+    ) -> Tensor:  # shape (batch * keys, frames, outputs)
+        "The values of every frame, from its own features and the LSTM's states."
+        direct = self.direct(sequences.unflatten(2, (self.stride, -1)))
+        recurrent = self.recurrent(states).unflatten(2, (self.stride, self.outputs))
+        return (direct + recurrent).flatten(1, 2)
 
     def forward(
         self,
-        picture: Tensor,  # shape (batch, channels, frames, keys), frames a multiple of the stride
+        picture: Tensor,  # shape (batch, channels, frames, keys)
     ) -> tuple[
         Tensor, Tensor
     ]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
-        "Run along time at every key."
-        sequences = self.fold(picture)
+        "Run along time at every key; where frames are missing to a whole step, empty ones follow."
+        frames, keys = picture.shape[2:]
+        sequences = self.fold(F.pad(picture, (0, 0, 0, -frames % self.stride)))
         states = self.lstm(sequences)
-        return self.read(sequences, states, picture.shape[3]), states.unflatten(
-            0, (-1, picture.shape[3])
-        )
-
-# %% ../nbs/05_model.ipynb #heads6
-def run_folded(
-    group: FGLSTM,  # takes a number of frames that its stride divides
-    picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
-) -> tuple[
-    Tensor, Tensor
-]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
-    "Stack frames into steps; empty frames fill the last step."
-    frames = picture.shape[2]
-    values, states = group(
-        F.pad(picture, (0, 0, 0, -frames % group.stride if frames else group.stride))
-    )
-    return values[:, :, :frames], states
-
-
-def average_phases(
-    group: FGLSTM,  # takes a number of frames that its stride divides
-    picture: Tensor,  # shape (batch, channels, frames, keys), any number of frames
-    phase_shifts: Iterable[int],  # frames to leave out in front, 0 and others below the stride
-) -> Tensor:  # values, shape (batch, outputs, frames, keys)
-    "Average the predictions over several phases; frames that a phase leaves out keep the first one's."
-    ways = {phase: run_folded(group, picture[:, :, phase:])[0] for phase in phase_shifts}
-    return torch.stack(
-        [torch.cat([ways[0][:, :, :phase], way], dim=2) for phase, way in ways.items()]
-    ).mean(0)
+        values = self.answer(sequences, states).unflatten(0, (-1, keys)).permute(0, 3, 2, 1)
+        return values[:, :, :frames], states.unflatten(0, (-1, keys))
 
 # %% ../nbs/05_model.ipynb #c021
 class PedalHead(nn.Module):
@@ -416,21 +375,6 @@ class PedalHead(nn.Module):
 # %% ../nbs/05_model.ipynb #c024
 PER_KEY_HEADS = ("onset", "frame", "offset", "release", "velocity")
 
-
-def run_note_heads(
-    trunk: Tensor,  # shape (batch, channels, frames, keys)
-    onset: Tensor,  # logits of the first group, shape (batch, 1, frames, keys)
-    note_group: FGLSTM,  # the other four; takes one channel more
-    pedal: PedalHead,  # listens to the states of the second group
-) -> dict[
-    str, Tensor
-]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-    "Predict frames, offsets, releases, velocities and the pedal from the trunk and the onsets."
-    note, states = run_folded(note_group, torch.cat([trunk, onset.detach().sigmoid()], dim=1))
-    rolls = dict(zip(PER_KEY_HEADS, torch.cat([onset, note], dim=1).unbind(1), strict=True))
-    rolls["pedal"] = pedal(states)[:, : trunk.shape[2]]
-    return rolls
-
 # %% ../nbs/05_model.ipynb #heads3
 FIRST_LOGITS = {"onset": -4.0, "frame": -3.0, "offset": -4.0, "release": -4.0, "velocity": -1.0}
 
@@ -440,7 +384,7 @@ def set_first_logits(
     group: FGLSTM,  # changed in place
     heads: tuple[str, ...],  # names of its outputs
 ) -> None:
-    "Set the biases of a new layer so that it first predicts probabilities of 0.018."
+    "Let a fresh layer answer what is likely before anything is known."
     group.direct.bias.copy_(torch.tensor([FIRST_LOGITS[name] for name in heads]))
 
 # %% ../nbs/05_model.ipynb #net2
@@ -470,20 +414,13 @@ class PianoNet(nn.Module):
     ) -> dict[
         str, Tensor
     ]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll; in eval mode onsets are averaged over the phases."
+        "Logits of every roll."
         trunk = self.trunk(features.contiguous(memory_format=torch.channels_last))
-        return self.heads(trunk, (0,) if self.training else self.config.phase_shifts)
-
-    def heads(
-        self,
-        trunk: Tensor,  # shape (batch, config.channels, frames, keys)
-        phase_shifts: Iterable[int] = (0,),  # ways of folding frames that onsets are averaged over
-    ) -> dict[
-        str, Tensor
-    ]:  # logits: five of shape (batch, frames, keys), `pedal` of shape (batch, frames)
-        "Logits of every roll, from the trunk's features."
-        onset = average_phases(self.onset, trunk, phase_shifts)
-        return run_note_heads(trunk, onset, self.note, self.pedal)
+        onset, _ = self.onset(trunk)
+        note, states = self.note(torch.cat([trunk, onset.detach().sigmoid()], dim=1))
+        rolls = dict(zip(PER_KEY_HEADS, torch.cat([onset, note], dim=1).unbind(1), strict=True))
+        rolls["pedal"] = self.pedal(states)[:, : trunk.shape[2]]
+        return rolls
 
 # %% ../nbs/05_model.ipynb #c031
 def count_parameters(
@@ -529,7 +466,7 @@ def save_weights(
     path: str | Path,  # a .safetensors file, replaced in one step
     info: dict[str, Any] | None = None,  # data, steps, scores, …; must fit into JSON
 ) -> None:
-    "Write weights, config and information about their training to one file."
+    "Write weights, config and notes on their origin to one file."
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(model.config)),
@@ -547,7 +484,7 @@ def _check_tensors(
     info: Any,  # its notes
     tensors: dict[str, Tensor],  # its numbers
 ) -> None:
-    "Raise ValueError if they do not fit together, before the network is allocated."
+    "ValueError where they do not go together, before the memory for the network is taken."
     with torch.device("meta"):  # shapes without numbers
         shapes = {name: tensor.shape for name, tensor in PianoNet(config).state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
