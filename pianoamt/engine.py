@@ -134,7 +134,7 @@ def find_sound(
             return finder.begin, chain([found], blocks)
     return heard // HOP + 1 if heard else 0, iter([])  # nothing but silence
 
-# %% ../nbs/08a_engine.ipynb #cf8db7d5
+# %% ../nbs/08a_engine.ipynb #ddf6229f
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -153,7 +153,7 @@ def map_ahead(
         while waiting:
             yield waiting.popleft().result()
 
-# %% ../nbs/08a_engine.ipynb #567f2865
+# %% ../nbs/08a_engine.ipynb #cc7431b1
 def count_threads() -> int:  # 1 to 4
     "How many windows to compute side by side on a processor."
     wanted = os.environ.get("OMP_NUM_THREADS", "")
@@ -316,10 +316,11 @@ class TorchEngine(Engine):
         "Hear the next piece."
         import torch
 
+        from pianoamt.hcqt import torch_threads
         from pianoamt.pieces import hear_piece
 
         reach, half = self.windows.reach, self.dtype != torch.float32
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(1):
             features = self.transform(torch.from_numpy(sound).to(self.device))
             with torch.autocast(self.device, dtype=self.dtype, enabled=half):
                 logits = hear_piece(self.network, features[:, :, reach : -reach - 1], memory)

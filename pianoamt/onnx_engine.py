@@ -409,7 +409,7 @@ def empty_memory(
     "What a model remembers before it has heard anything."
     return {end.name: np.zeros(end.shape, np.float32) for end in session.get_inputs()[1:]}
 
-# %% ../nbs/08b_onnx_engine.ipynb #f26eabdb
+# %% ../nbs/08b_onnx_engine.ipynb #28ecf4a0
 def graph_error(
     model: bytes,  # a serialised model
     transform: "HCQT",  # what it

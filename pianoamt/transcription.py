@@ -8,7 +8,7 @@ __all__ = ['AudioLike', 'as_samples', 'AudioSource', 'decode_blocks', 'LoadedNet
 # %% ../nbs/09_transcribe.ipynb #c002
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,6 @@ from .targets import FRAMES_PER_SECOND, SAMPLE_RATE, Rolls, concat_rolls, silent
 from .tuning import at_recording_time, retune, tuning_to_speed
 
 if TYPE_CHECKING:
-    from pianoamt.engine import TorchEngine
     from pianoamt.stream import Stream
 
 # %% ../nbs/09_transcribe.ipynb #arr1
@@ -119,24 +118,13 @@ class LoadedNetwork:
         decoder: DecoderConfig | None = None,  # None takes the settings saved with the weights
         engine: str = "auto",  # auto, torch or onnx
     ) -> None:
-        self.engine, self._weights = make_engine(weights, device, engine), weights
+        self.engine = make_engine(weights, device, engine)
         self.decoder = decoder or saved_decoder(self.engine.info, weights)
 
     @property
     def device(self) -> str:
         "Where the network runs."
         return self.engine.device
-
-    @cached_property
-    def streaming_engine(self) -> "TorchEngine":
-        "The same weights in PyTorch; raises `PianoamtError` if there is only an ONNX file."
-        from pianoamt.engine import TorchEngine, find_weights
-
-        if find_weights(self._weights).suffix.lower() == ".onnx":
-            raise PianoamtError("streaming needs PyTorch, and weights that end in .safetensors")
-        if isinstance(self.engine, TorchEngine):
-            return self.engine
-        return TorchEngine(self._weights, "cpu")
 
 # %% ../nbs/09_transcribe.ipynb #tr1
 class Transcriber(LoadedNetwork):
@@ -162,13 +150,10 @@ class Transcriber(LoadedNetwork):
         durations: str = "key",  # key or pedal
         tuning: float = 0.0,  # cents above 440 Hz, -50 to 50; a stream cannot estimate it
     ) -> "Stream":  # feed it blocks of samples, take notes
-        "Transcribe a recording that is still going on; raises `PianoamtError` without PyTorch."
-        try:
-            from pianoamt.stream import Stream
-        except ImportError as error:
-            raise PianoamtError("streaming needs PyTorch; pip install torch") from error
-        engine = self.streaming_engine
-        return Stream(engine, self.decoder, int(sample_rate), durations, tuning=tuning)
+        "Transcribe a recording that is still going on."
+        from pianoamt.stream import Stream
+
+        return Stream(self.engine, self.decoder, int(sample_rate), durations, tuning=tuning)
 
 # %% ../nbs/09_transcribe.ipynb #tr3
 def _transcribe(
