@@ -105,9 +105,7 @@ class SoundFinder:
     def feed(
         self,
         block: npt.NDArray[np.float32],  # the next samples, mono at 16 kHz
-    ) -> npt.NDArray[
-        np.float32
-    ]:  # the samples from frame `begin` on; none as long as there is no sound
+    ) -> npt.NDArray[np.float32]:  # the samples from frame `begin` on; empty before the first sound
         "Hear more."
         if self.found:
             return block
@@ -126,7 +124,7 @@ def find_sound(
 ) -> tuple[
     int, Iterator[npt.NDArray[np.float32]]
 ]:  # frame at which it begins, from -lead; the blocks from there on
-    "Hear a recording up to its first sound."
+    "Read a recording up to its first sound."
     finder, heard = SoundFinder(lead), 0
     for block in blocks:
         heard += len(block)
@@ -135,7 +133,8 @@ def find_sound(
     return heard // HOP + 1 if heard else 0, iter([])  # nothing but silence
 
 # %% ../nbs/08a_engine.ipynb #ddf6229f
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def map_ahead(
@@ -224,7 +223,7 @@ class Engine(ABC):
 def pick_device(
     device: str = "auto",  # auto, cpu, cuda or mps
 ) -> str:  # cpu, cuda or mps
-    "The best device there is, or the one asked for; raises `PianoamtError` where it, or PyTorch, is missing."
+    "The best device, or the one you name; raises `PianoamtError` if it or PyTorch is missing."
     try:
         import torch
     except ImportError as error:
@@ -249,7 +248,7 @@ def pick_device(
 def stack_logits(
     logits: "dict[str, torch.Tensor]",  # the network's answer: five (batch, frames, 88), `pedal` (batch, frames)
 ) -> "torch.Tensor":  # probabilities and strengths side by side, shape (batch, frames, 441)
-    "What the network meant, in the order of `Rolls`."
+    "Probabilities and strengths in the order of `Rolls`."
     import torch
 
     from pianoamt.loss import level_to_strength
@@ -268,7 +267,7 @@ def default_weights() -> Path:
 def find_weights(
     weights: str | Path | None,  # a file, "tiny" (in the package), or None for the default
 ) -> Path:  # the file
-    "Where weights lie; a name is looked up in the package where no file is called so."
+    "Find weights: a file, or else the name of weights in the package."
     if weights is None:
         return default_weights()
     bundled = (

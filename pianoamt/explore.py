@@ -243,7 +243,7 @@ def spectrogram(
     from pianoamt.hcqt import HCQT
 
     transform = HCQT()
-    windows, parts = Windows(before=0, after=0, reach=transform.reach_frames), []
+    windows, parts = Windows(before=0, delay=0, reach=transform.reach_frames), []
     with torch.inference_mode():
         for samples, kept in cut_windows(iter([audio]), windows):
             seen = transform(torch.from_numpy(samples)[None])[0, 1]

@@ -132,14 +132,14 @@ def network_axes(
 
 # %% ../nbs/14_grow.ipynb #g017
 GROWING = ("stem_channels", "channels", "onset_hidden", "note_hidden", "pedal_hidden")
-FREE = ("chunk", "lookahead", "phases")  # no tensor depends on them
+FREE = ("chunk", "lookahead")  # no tensor depends on them
 
 
 def can_grow(
     old: ModelConfig,  # of a trained network
     new: ModelConfig,  # of the one that is wanted
 ) -> bool:  # whether `grow` can do it
-    "Whether two networks differ in widths, lookahead and phases alone, and no width shrinks."
+    "Whether two networks differ in widths and lookahead alone, and no width shrinks."
     before, after = dict(vars(old)), dict(vars(new))
     if any(before[name] > after[name] for name in GROWING):
         return False
@@ -150,7 +150,7 @@ def grow(
     small: PianoNet,  # trained
     config: ModelConfig,  # of the larger network
     seed: int = 0,  # of the noise in the copies
-) -> PianoNet:  # with the same predictions, if lookahead and phases stay
+) -> PianoNet:  # with the same predictions, if the lookahead stays
     "Widen a network without changing its predictions (Net2Net; Chen et al. 2016)."
     if not can_grow(small.config, config):
         names = ", ".join(GROWING)

@@ -168,7 +168,7 @@ class InstanceNorm(nn.Module):
 def freeze_statistics(
     network: nn.Module,  # changed in place
 ) -> None:
-    "From now on let every `InstanceNorm` of a network use its running averages, in training too."
+    "Make every `InstanceNorm` of a network use its running averages, in training too."
     for module in network.modules():
         if isinstance(module, InstanceNorm):
             module.frozen_statistics = True
@@ -254,7 +254,7 @@ class LookaheadLSTM(nn.Module):
 
     def __init__(
         self,
-        inputs: int,  # numbers in one step of a sequence
+        inputs: int,  # size of one step of a sequence
         hidden: int,  # hidden size of each direction
         chunk: int,  # steps in a chunk
         lookahead: int,  # steps beyond a chunk that its last one may know of
@@ -384,7 +384,7 @@ def set_first_logits(
     group: FGLSTM,  # changed in place
     heads: tuple[str, ...],  # names of its outputs
 ) -> None:
-    "Let a fresh layer answer what is likely before anything is known."
+    "Set the biases of a new layer so that it first predicts probabilities of 0.018."
     group.direct.bias.copy_(torch.tensor([FIRST_LOGITS[name] for name in heads]))
 
 # %% ../nbs/05_model.ipynb #net2
@@ -466,7 +466,7 @@ def save_weights(
     path: str | Path,  # a .safetensors file, replaced in one step
     info: dict[str, Any] | None = None,  # data, steps, scores, …; must fit into JSON
 ) -> None:
-    "Write weights, config and notes on their origin to one file."
+    "Write weights, config and information about their training to one file."
     metadata = {
         "format": FORMAT,
         "config": json.dumps(asdict(model.config)),
@@ -484,7 +484,7 @@ def _check_tensors(
     info: Any,  # its notes
     tensors: dict[str, Tensor],  # its numbers
 ) -> None:
-    "ValueError where they do not go together, before the memory for the network is taken."
+    "Raise ValueError if they do not fit together, before the network is allocated."
     with torch.device("meta"):  # shapes without numbers
         shapes = {name: tensor.shape for name, tensor in PianoNet(config).state_dict().items()}
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:

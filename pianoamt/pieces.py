@@ -24,8 +24,9 @@ def start_memory(
     config, device = network.config, next(network.parameters()).device
     shapes: dict[str, tuple[int, ...]] = {}
     for name, block in network.trunk.named_children():
-        if getattr(block.convolution, "kernel_size", (1,))[0] > 1:
-            shapes[name] = (batch, block.convolution.in_channels, 4, KEYS)
+        convolution = block.convolution
+        if isinstance(convolution, nn.Conv2d) and convolution.kernel_size[0] > 1:
+            shapes[name] = (batch, convolution.in_channels, 4, KEYS)
     for name, count in (("onset", batch * KEYS), ("note", batch * KEYS), ("pedal", batch)):
         lstm = getattr(network, name).lstm
         inputs, hidden = lstm.forward_lstm.input_size, lstm.forward_lstm.hidden_size

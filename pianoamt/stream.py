@@ -140,7 +140,7 @@ class RunningTranscription:
         self._heard, self._pedals = np.empty(0, HEARD_DTYPE), np.empty(0, PEDAL_DTYPE)
 
     def _finish(self, heard: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        "Remember notes; give them velocities by what was heard so far, and the times of the recording."
+        "Keep notes; scale their velocities by the notes so far, and their times to the recording."
         if not len(heard):
             return []
         heard = at_recording_time(heard, self.speed)
@@ -165,7 +165,7 @@ class RunningTranscription:
     def end(
         self,
     ) -> list[npt.NDArray[Any]]:  # at most one table of `NOTE_DTYPE`: the notes that still sounded
-        "What still sounds ends here."
+        "End all notes that still sound."
         self._pedals = np.concatenate(
             [self._pedals, at_recording_time(self._pedal.close(), self.speed)]
         )
@@ -194,7 +194,7 @@ class RunningTranscription:
 def held_back(
     rate: float,  # of the sound that comes in, Hz
 ) -> float:  # s
-    "How much a resampler to 16 kHz holds back at most."
+    "How much sound a resampler to 16 kHz holds back at most."
     probe, step = (
         soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32"),
         max(1, int(rate / 1000)),
@@ -230,7 +230,7 @@ class StreamResampler:
         block: npt.ArrayLike,  # of one channel, floats in [-1, 1], any number
         last: bool = False,  # whether nothing follows
     ) -> npt.NDArray[np.float32]:  # the same sound at 16 kHz, as far as it is known
-        "Take in a block; raises `PianoamtError` for one that is no sound, which changes nothing."
+        "Resample a block; an invalid one raises `PianoamtError` and changes nothing."
         samples = check_samples(block)
         self.samples += len(samples)
         return samples if self._as_is else self._resampler.resample_chunk(samples, last=last)
@@ -294,7 +294,7 @@ class Stream(RunningTranscription):
 
 # %% ../nbs/08d_stream.ipynb #c039
 def import_sounddevice() -> ModuleType:
-    "The package that knows microphones; raises `PianoamtError` saying what to install."
+    "Import `sounddevice`; raises `PianoamtError` with what to install if that fails."
     try:
         import sounddevice
     except ImportError:
@@ -360,7 +360,7 @@ class Microphone:
         self._device.close()
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
-        "Blocks of mono samples, without end; raises `PianoamtError` where the microphone is unplugged."
+        "Blocks of mono samples, without end; raises `PianoamtError` if the microphone is unplugged."
         while True:
             try:
                 yield self._blocks.get(
@@ -376,7 +376,7 @@ def replay(
     block_seconds: float = 0.05,  # length of a block, s
     pace: float = 1.0,  # how many times faster than it plays; inf does not wait at all
 ) -> Iterator[npt.NDArray[np.float32]]:  # mono samples at 16 kHz
-    "Blocks of a recording, each at the moment at which a microphone would have heard it."
+    "Blocks of a recording, each at the time when a microphone would have delivered it."
     begun, position = time.monotonic(), 0
     for block in read_blocks(path, block_seconds):
         position += len(block)
