@@ -199,7 +199,7 @@ def rounded(
 
 # %% ../nbs/14b_run_log.ipynb #c088
 class TrainingLog:
-    """A CSV file of rows that begin with the step; a resumed run drops those beyond its checkpoint."""
+    """A CSV file with a row for each step; a resumed run drops rows beyond its checkpoint."""
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ from .tuning import at_recording_time, retune, tuning_to_speed
 def store_columns(
     config: HCQTConfig,  # of the transform
 ) -> int:  # numbers in a row of the store
-    "Width of the stored spectrogram: semitones from the lowest harmonic to the highest, times bins."
+    "Width of a stored row: semitones from the lowest harmonic to the highest, times bins."
     semitones = config.keys + max(config.shifts) - min(config.shifts)
     return semitones * sum(config.bins_per_semitone)
 

@@ -291,7 +291,7 @@ def print_result(
     out: Path,  # folder of the results
     quiet: bool = False,  # whether to print nothing but errors
 ) -> None:
-    "Print the line of a recording: results to standard output, errors and warnings to standard error."
+    "Print the line of a recording: results to stdout, errors and warnings to stderr."
     for warning in () if quiet else result.warnings:
         typer.echo(f"pianoamt: {show_path(result.recording)}: {warning}", err=True)
     if result.error:

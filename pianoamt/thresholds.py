@@ -41,7 +41,7 @@ def pair_recordings(
     folder: str | Path,  # recordings with a .mid or .tsv file of the same stem, with subfolders
     durations: str,  # "key", "pedal" or "both"
 ) -> dict[str, tuple[Path, Path]]:  # name → recording, reference
-    "Find the pieces that have both; raises `PianoamtError` for none, or a table and both durations."
+    "Find complete pieces; raises `PianoamtError` for none, or a table and both durations."
     pairs = {}
     for piece in open_corpus(folder, "folder").pieces:
         if piece.audio and piece.midi:
