@@ -23,9 +23,9 @@ import sqlite3
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -139,16 +139,13 @@ class Run:
 
     def __init__(self, command: str, folder: Path, jobs: int, largest: int = 0, weak: bool = False):
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        self.pid = os.fork()
-        if not self.pid:
-            code = 70
-            with contextlib.suppress(BaseException):
-                words = COMMANDS[command].replace("JOBS", str(jobs)).split()
-                code = self.work(words, folder, largest, weak)
-            os._exit(code)
+        words = COMMANDS[command].replace("JOBS", str(jobs)).split()
+        fork = get_context("fork")
+        self.process = fork.Process(target=self.work, args=(words, folder, largest, weak))
+        self.process.start()
 
-    def work(self, words: list[str], folder: Path, largest: int, weak: bool) -> int:
-        """Do what the child does: run the command and return its exit code."""
+    def work(self, words: list[str], folder: Path, largest: int, weak: bool) -> None:
+        """Do what the child does: run the command."""
         from pianoamt.cli import main
 
         os.setsid()
@@ -161,27 +158,16 @@ class Run:
         if weak:
             drop_power()
         sys.argv = ["pianoamt", *words]
-        try:
-            main()
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
-            return 70
-        return 0
+        main()
 
     def wait(self, seconds: float = 300) -> int:
         """Return the exit code; -9 if we killed it after so many seconds."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.002)
-        for kill in (os.killpg, os.kill):  # it may not have its group yet
-            with contextlib.suppress(ProcessLookupError):
-                kill(self.pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.process.join(seconds)
+        for kill in (os.killpg, os.kill) if self.process.is_alive() else ():
+            with contextlib.suppress(ProcessLookupError):  # it may not have its group yet
+                kill(self.process.pid, signal.SIGKILL)
+        self.process.join()
+        return self.process.exitcode
 
     def require(self, *codes: int) -> None:
         """Wait; it must end with one of these exit codes, and without a traceback."""
