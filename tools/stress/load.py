@@ -5,6 +5,7 @@ must all get what one alone gets; and one long recording, whose length must not 
 the processes of a part hold together, read twice a second. Prints one JSON object.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 
 from pianoamt.audio import SAMPLE_RATE, read_audio, write_audio, write_blocks
@@ -27,20 +29,11 @@ DEMO = read_audio(str(files("pianoamt") / "demo" / "demo.flac"))
 
 def memory_of_family(process: int) -> float:
     """Memory of a process and all that it started, MB; shared pages count for each."""
-    parents, total = {}, 0.0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has ended
-            continue
-    family = [process]
-    for member in family:
-        family += [child for child, parent in parents.items() if parent == member]
-        try:
-            pages = int(Path(f"/proc/{member}/statm").read_text().split()[1])
-            total += pages * 4096 / 1e6
-        except OSError:
-            continue
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):  # one of them has just ended
+        parent = psutil.Process(process)
+        for member in (parent, *parent.children(recursive=True)):
+            total += member.memory_info().rss / 1e6
     return total
 
 
