@@ -47,8 +47,8 @@ def rename(
     dry_run: bool = False,  # only plan
 ) -> RenameResult:  # renamed files (or a plan), and clashes
     "Give every MIDI file the ending `.mid`, and never replace a file."
-    files, groups = dataset_files(folder, MIDI_SUFFIXES), defaultdict(list)
-    renamed, clashes = [], []
+    files = [path for path in dataset_files(folder, MIDI_SUFFIXES) if path.is_file()]
+    groups, renamed, clashes = defaultdict(list), [], []
     for path in files:
         is_midi = path.suffix.lower() in (".mid", ".midi") or path.read_bytes()[:4] == b"MThd"
         if is_midi and path.resolve().is_relative_to(Path(folder).resolve()):
