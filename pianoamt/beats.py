@@ -35,13 +35,13 @@ def beat_candidates(
 class BeatOptions:
     """Weights of the search for beats, chosen on validation titles."""
 
-    beat: float = 1.16  # of the chance that a group is a beat
-    tempo: float = 0.13  # of the length of a beat
-    phase: float = 0.29  # of the place in the beat
-    blur: float = 0.22  # how far a group may be off its place, beats
-    hidden: float = 5.1  # cost of a beat at which nothing starts
-    change: float = 8.3  # cost of a beat e times as long as the one before
-    usual: float = 0.127  # pull towards beats of 0.55 s
+    beat: float = 0.91  # of the chance that a group is a beat
+    tempo: float = 0.256  # of the length of a beat
+    phase: float = 0.61  # of the place in the beat
+    blur: float = 0.39  # how far a group may be off its place, beats
+    hidden: float = 4.28  # cost of a beat at which nothing starts
+    change: float = 8.9  # cost of a beat e times as long as the one before
+    usual: float = 0.088  # pull towards beats of 0.55 s
     span: int = 64  # candidates that a beat may reach across
     arcs: int = 24  # best beats kept that end at a candidate
     shortest: float = 0.14  # s
@@ -251,20 +251,20 @@ METERS = {
 
 
 def beat_unit(
-    pulse: Pulse,  # chords and the network's predictions
+    pulse: Pulse,  # chords and what the network says of them
     triplets: float = 0.0,  # share of the beats that are divided in three
 ) -> str:  # one of `METERS`
-    "The note value of a beat; dotted if the network predicts it or most beats have three parts."
+    "The note value of a beat; dotted if the network says so or most beats have three parts."
     votes = dict(zip(BEAT_UNITS, pulse.heads["unit"].sum(0), strict=True))
     simple = max(("quarter", "half", "eighth"), key=lambda name: votes[name])
     compound = votes["dotted quarter"] > votes[simple]
-    if triplets > 0.6 or (compound and triplets > 0.25):
+    if triplets > 0.7 or (compound and triplets > 0.4):
         return "dotted quarter"
     return simple
 
 
 def meter_votes(
-    pulse: Pulse,  # chords and the network's predictions
+    pulse: Pulse,  # chords and what the network says of them
 ) -> dict[int, float]:  # share of 2, 3, 4 and 6 beats a bar
     "How much the network speaks for each number of beats a bar."
     chance = np.exp(pulse.heads["bar"]).mean(0)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Inputs', 'SheetFormats', 'MeterOption', 'BeatOption', 'DownbeatOption', 'KeyOption', 'LevelOption', 'SimpleOption',
-           'read_played', 'write_sheet', 'sheet_suffixes', 'sheet']
+           'PedalOption', 'read_played', 'write_sheet', 'sheet_suffixes', 'sheet']
 
 # %% ../nbs/34a_sheet_command.ipynb #c002
 from collections.abc import Callable, Sequence
@@ -90,7 +90,10 @@ BeatOption = Annotated[
 DownbeatOption = Annotated[float | None, typer.Option(help=_FIRST, metavar="SECONDS")]
 KeyOption = Annotated[int | None, typer.Option(min=-7, max=7, help=_KEY, metavar="N")]
 LevelOption = Annotated[Literal["half", "double"] | None, typer.Option(help=_LEVEL)]
-SimpleOption = Annotated[bool, typer.Option("--simple", help="One voice a staff, no grace notes.")]
+SimpleOption = Annotated[
+    bool, typer.Option("--simple", help="One voice a staff, no grace notes, no dynamics.")
+]
+PedalOption = Annotated[bool, typer.Option("--pedal", help="Write pedal marks.")]
 
 # %% ../nbs/34a_sheet_command.ipynb #c015
 def sheet_suffixes(
@@ -118,6 +121,7 @@ def sheet(
     key: KeyOption = None,  # fifths
     level: LevelOption = None,  # of the beats
     simple: SimpleOption = False,  # easier to read
+    pedal: PedalOption = False,  # where the foot goes down and up
     overwrite: OverwriteOption = False,  # else existing files are kept
     device: DeviceOption = "auto",  # where recordings are transcribed
     weights: WeightsFile = None,  # for that
@@ -127,7 +131,7 @@ def sheet(
 
     suffixes, done = sheet_suffixes(formats), 0
     wishes = {"meter": meter, "tempo": tempo, "first_downbeat": first_downbeat, "key": key}
-    wishes |= {"level": level, "simple": simple}
+    wishes |= {"level": level, "simple": simple, "pedal_marks": pedal}
     load = cache(lambda: load_transcriber(TranscribeOptions(device=device, weights=weights)))
     for path in inputs:
         try:

@@ -1,27 +1,50 @@
 """Train the pulse network and measure sheet music on performances with known scores.
 
-`python tools/experiments/sheet.py train DATA RUN` trains from the pack in DATA and writes RUN and RUN_hands (.safetensors, .onnx);
-`python tools/experiments/sheet.py measure DATA USE` prints a row a title and the means, and `--json FILE` keeps them.
-DATA holds score_pack.npz and manifest.csv; USE is validation, test or real_dev.
+`python tools/experiments/sheet.py train DATA RUN` trains the pulse network on the pack in DATA and writes RUN.safetensors and
+RUN.onnx, with `--start WEIGHTS` from there; `hands DATA RUN --start PULSE` and `grid DATA RUN --start PULSE` train the networks
+that build on it;
+`python tools/experiments/sheet.py measure DATA USE` prints a row a title and the means, and `--json FILE` adds them to a file.
+DATA holds score_pack.npz and manifest.csv; USE is validation, test or real_dev, the last with `--audio FOLDER` from the sound.
 """
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import mir_eval
 import numpy as np
+import pretty_midi
 import torch
+from pianoamt.sheet_train import (
+    GridNet,
+    HandNet,
+    place_chords_by_score,
+    train_grid,
+    train_hands,
+)
+from safetensors.torch import load_file
 
-from pianoamt.grid import TICKS, quantise, to_ticks
-from pianoamt.hands import find_keys, hand_logits, spell_notes, split_hands
+from pianoamt.grid import GRID_FEATURES, TICKS, place_chances, quantise, to_ticks
+from pianoamt.hands import (
+    HAND_FEATURES,
+    find_keys,
+    first_opinion,
+    hand_logits,
+    spell_notes,
+    split_hands,
+)
 from pianoamt.notes import make_pedal
 from pianoamt.pulse import (
     BAR_PLACES,
     BEAT_UNITS,
     FEATURES,
+    Pulse,
     find_pulse,
     group_features,
     make_groups,
@@ -29,12 +52,13 @@ from pianoamt.pulse import (
 )
 from pianoamt.pulse_train import (
     NONE,
-    HandNet,
     PulseNet,
-    PulseRecipe,
+    SheetRecipe,
+    cut_excerpt,
+    make_pulse_targets,
+    pulse_losses,
     read_pack,
     save_network,
-    train_hands,
     train_pulse,
 )
 from pianoamt.result import to_pretty_midi
@@ -42,42 +66,100 @@ from pianoamt.sheet import SheetOptions, find_timing, make_score
 from pianoamt.voices import make_voices
 
 
-def train(data: Path, run: Path, steps: int) -> None:
-    """Train from scratch; the rarer a title's performances, the more often each is drawn."""
+def train(data: Path, run: Path, recipe: SheetRecipe, start: Path | None) -> None:
+    """Train the pulse network."""
     pieces = [piece for _, piece in read_pack(data, "train")]
-    counts = Counter(piece.title for piece in pieces)
-    chances = np.array([len(p.notes) ** 0.5 / counts[p.title] ** 0.6 for p in pieces])
-    started, recipe = time.time(), PulseRecipe(steps=steps)
-    training = train_pulse(pieces, recipe, PulseNet(), chances / chances.sum())
+    chances = title_chances([p.title for p in pieces], [len(p.notes) for p in pieces])
+    started, network, judge = time.time(), PulseNet(), validation_losses(data)
+    if start:
+        network.load_state_dict(load_file(start))
+        print("start", judge(network), flush=True)
+    training = train_pulse(pieces, recipe, network, chances)
+    recent = []
     for step, losses, averaged in training:
-        if step % 100 == 0:
-            print(
-                step,
-                f"{time.time() - started:.0f} s",
-                {k: round(v, 3) for k, v in losses.items()},
-                flush=True,
-            )
-        if step % 500 == 0 or step == steps:
-            save_network(
-                averaged, run, (1, 300, FEATURES), {"steps": step, "recipe": recipe.__dict__}
-            )
-    known = opinions(averaged.eval(), pieces[::2])
-    *_, (_, loss, hands) = train_hands(known, steps, HandNet())
-    print("hands", round(loss, 3))
-    save_network(hands, run.with_name(f"{run.name}_hands"), (1000, 1688), {"steps": steps})
+        recent.append(losses)
+        if step % 500 == 0 or step == recipe.steps:
+            means = {k: round(float(np.mean([x[k] for x in recent if k in x])), 3) for k in losses}
+            print(step, f"{time.time() - started:.0f} s", means, flush=True)
+            print("  validation", judge(averaged), flush=True)
+            info = {"step": step, "recipe": recipe.__dict__}
+            save_network(averaged, run, (1, 300, FEATURES), info)
+            recent = []
 
 
-def opinions(network, pieces):
-    """The pulse network's opinion on the hand of each note."""
-    known = []
-    for piece in pieces:
+def validation_losses(data: Path, chords: int = 512):
+    """A function that gives the losses on the validation titles, as they were played."""
+    rng, batches, seen = np.random.default_rng(0), [], Counter()
+    for _, piece in read_pack(data, "validation"):
+        seen[piece.title] += 1
+        if seen[piece.title] > 2:
+            continue
+        excerpt = cut_excerpt(piece, 2 * chords, rng)
+        groups = make_groups(excerpt.notes)
+        features = group_features(excerpt.notes, excerpt.presses, groups)
+        targets = make_pulse_targets(excerpt, groups)
+        batches.append((torch.as_tensor(features)[None], targets))
+
+    def judge(network):
+        network.eval()
+        every = []
+        for features, targets in batches:
+            with torch.no_grad():
+                outputs = network(features)
+            wanted = {name: torch.as_tensor(values)[None] for name, values in targets.items()}
+            every.append(pulse_losses(outputs, wanted))
+        network.train()
+        names = sorted({name for losses in every for name in losses})
+        means = {n: float(np.mean([x[n] for x in every if n in x])) for n in names}
+        return {name: round(value, 3) for name, value in means.items()}
+
+    return judge
+
+
+def train_followers(data: Path, run: Path, recipe: SheetRecipe, start: Path, what: str) -> None:
+    """Train the network for hands or for the grid on what a pulse network says."""
+    network = PulseNet()
+    network.load_state_dict(load_file(start))
+    judged = judge_pieces(network.eval(), data)
+    if what == "hands":
+        known = [
+            (piece, pulse.groups, first_opinion(piece.notes, pulse))
+            for k, (piece, pulse) in enumerate(judged)
+            if k % 2 == 0
+        ]
+        training, shape = train_hands(known, recipe, HandNet()), (1000, HAND_FEATURES)
+    else:
+        placed = [
+            (piece.title, place_chords_by_score(piece, pulse))
+            for piece, pulse in judged
+            if (piece.labels["phase"] >= 0).any()
+        ]
+        chances = title_chances([title for title, _ in placed], [len(p.time) for _, p in placed])
+        training = train_grid([p for _, p in placed], recipe, GridNet(), chances)
+        shape = (1, 300, GRID_FEATURES)
+    recent = []
+    for step, losses, averaged in training:
+        recent.append(*losses.values())
+        if step % 500 == 0 or step == recipe.steps:
+            print(step, round(float(np.mean(recent)), 4), flush=True)
+            save_network(averaged, run, shape, {"step": step, "recipe": recipe.__dict__})
+            recent = []
+
+
+def judge_pieces(network, data: Path):
+    """What the pulse network says of each training performance."""
+    for _, piece in read_pack(data, "train"):
         groups = make_groups(piece.notes)
         features = torch.as_tensor(group_features(piece.notes, piece.presses, groups))[None]
         with torch.no_grad():
-            heads = split_heads(network(features)[0].numpy())
-        pitch = piece.notes["pitch"].astype(int)
-        known.append((piece, groups, heads["hand"][groups.group, pitch - 21]))
-    return known
+            yield piece, Pulse(groups, split_heads(network(features)[0].numpy()))
+
+
+def title_chances(titles: list[str], lengths: list[int]) -> np.ndarray:
+    """How often each performance is drawn: the rarer its title's performances, the more often."""
+    counts = Counter(titles)
+    chances = [n**0.5 / counts[title] ** 0.6 for title, n in zip(titles, lengths, strict=True)]
+    return np.array(chances) / np.sum(chances)
 
 
 def to_pedal(presses):
@@ -86,9 +168,9 @@ def to_pedal(presses):
     return make_pedal(presses.ravel(), value)
 
 
-def score_beats(piece, pulse):
+def score_beats(piece, notes, pulse):
     """Beats and bars, found without any help."""
-    timing = find_timing(pulse, SheetOptions())
+    timing = find_timing(notes, pulse, SheetOptions())
     inside = (timing.beats > pulse.time[0] - 0.07) & (timing.beats < pulse.time[-1] + 0.07)
     found, down = timing.beats[inside], timing.beats[inside & (timing.bars[:, 1] == 0)]
     true_down = piece.beats[[place >= 0 and BAR_PLACES[place][1] == 0 for place in piece.place]]
@@ -102,22 +184,23 @@ def score_beats(piece, pulse):
 
 
 def peer_beats(piece):
-    """Beats by pretty_midi, and by partitura where it is installed."""
-    notes, found = piece.notes, {}
-    midi = to_pretty_midi(notes, make_pedal())
-    found["pretty_midi"] = midi.get_beats()
+    """Beats by pretty_midi, and by partitura and MuseScore where they are installed."""
+    notes, midi = piece.notes, to_pretty_midi(piece.notes, make_pedal())
+    found = {"pretty_midi": midi.get_beats()}
     try:
         from partitura.musicanalysis import estimate_time
     except ImportError:
-        partitura = None
+        print("partitura is not installed")
     else:
         fields = [("onset_sec", "f4"), ("duration_sec", "f4"), ("pitch", "i4"), ("velocity", "i4")]
-        partitura = np.zeros(len(notes), dtype=fields)
-        partitura["onset_sec"], partitura["pitch"] = notes["onset"], notes["pitch"]
-        partitura["duration_sec"] = notes["offset"] - notes["onset"]
-        partitura["velocity"] = notes["velocity"]
-        beats = np.array(estimate_time(partitura)["beats"], dtype=float)
+        played = np.zeros(len(notes), dtype=fields)
+        played["onset_sec"], played["pitch"] = notes["onset"], notes["pitch"]
+        played["duration_sec"] = notes["offset"] - notes["onset"]
+        played["velocity"] = notes["velocity"]
+        beats = np.array(estimate_time(played)["beats"], dtype=float)
         found["partitura"] = beats.reshape(len(beats), -1)[:, 0] if len(beats) else beats
+    if shutil.which("mscore3"):
+        found["MuseScore 3"] = musescore_beats(midi)
     scores = {}
     for name, beats in found.items():
         scores[f"{name}_F"] = mir_eval.beat.f_measure(piece.beats, np.sort(beats))
@@ -125,12 +208,39 @@ def peer_beats(piece):
     return scores
 
 
+def musescore_beats(midi):
+    """When the beats of the score that MuseScore makes of a MIDI file were played."""
+    with tempfile.TemporaryDirectory() as folder:
+        played, score = Path(folder) / "played.mid", Path(folder) / "score.mid"
+        midi.write(str(played))
+        environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+        command = ["mscore3", "-o", str(score), str(played)]
+        subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
+        written = pretty_midi.PrettyMIDI(str(score))
+    pairs = []
+    for pitch in range(21, 109):
+        both = [
+            sorted(n.start for i in file.instruments for n in i.notes if n.pitch == pitch)
+            for file in (written, midi)
+        ]
+        if len(both[0]) == len(both[1]):  # the same notes, in the same order
+            pairs += list(zip(*both, strict=True))
+    inside, outside = np.array(sorted(pairs)).T
+    _, first = np.unique(inside, return_index=True)
+    beats = np.interp(written.get_beats(), inside[first], outside[first])
+    return np.unique(beats)
+
+
 def score_notes(piece, pulse, lengths):
     """Position, hand, key, spelling and length when the beats are known."""
     group, pitch, labels = pulse.groups.group, piece.notes["pitch"].astype(int), piece.labels
     compound = np.mean(piece.unit == BEAT_UNITS.index("dotted quarter")) > 0.5
     beat, slot = quantise(
-        pulse.time, pulse.groups.count, piece.beats, bool(compound), np.exp(pulse.heads["phase"])
+        pulse.time,
+        pulse.groups.count,
+        piece.beats,
+        bool(compound),
+        place_chances(piece.notes, pulse, piece.beats),
     )
     ticks, _ = to_ticks(beat, slot, 24)
     known = labels["phase"] >= 0
@@ -198,50 +308,84 @@ def score_page(score):
     }
 
 
+def read_scores(data: Path):
+    """A function that gives written starts and lengths, and the written place of each beat."""
+    names = "note_index q_delta q_dur flag beat_index beat_q_delta beat_delta_ms on_delta_ms pitch"
+    with np.load(data / "score_pack.npz") as pack:
+        arrays = {name: pack[name] for name in names.split()}
+
+    def scores_of(row):
+        i = int(row["i"])
+        note, beat = (slice(*arrays[f"{name}_index"][i : i + 2]) for name in ("note", "beat"))
+        played = np.cumsum(arrays["on_delta_ms"][note].astype(int))
+        order = np.lexsort((arrays["pitch"][note], played))
+        start = np.cumsum(arrays["q_delta"][note].astype(int))[order]
+        known = arrays["flag"][note] & 3 == 1
+        wanted = np.where(known, arrays["q_dur"][note].astype(int), 0)[order]
+        kept = np.append(True, np.diff(np.cumsum(arrays["beat_delta_ms"][beat].astype(int))) > 30)
+        return start, wanted, np.cumsum(arrays["beat_q_delta"][beat].astype(int))[kept]
+
+    return scores_of
+
+
+def printed_ties(piece, lengths):
+    """How many chords of each hand the printed score ties over a bar line, a bar."""
+    start, wanted, per_beat = lengths
+    down = [place >= 0 and BAR_PLACES[place][1] == 0 for place in piece.place]
+    bars = np.append(np.unique(per_beat[down]), 1e9)
+    if len(bars) < 3 or not (piece.labels["hand"] >= 0).any():
+        return np.nan
+    over = start + wanted > bars[np.searchsorted(bars[:-1], start, side="right")] + 5
+    over &= (wanted > 0) & (piece.labels["hand"] >= 0)
+    return len(set(zip(start[over], piece.labels["hand"][over], strict=True))) / (len(bars) - 1)
+
+
 def measure(data: Path, use: str, per_title: int, peers: bool) -> list[dict]:
     """Measure a split; at most a few performances of each title."""
-    with np.load(data / "score_pack.npz") as pack:
-        arrays = {
-            name: pack[name]
-            for name in (
-                "note_index",
-                "q_delta",
-                "q_dur",
-                "flag",
-                "beat_index",
-                "beat_q_delta",
-                "beat_delta_ms",
-                "on_delta_ms",
-                "pitch",
-            )
-        }
-    seen, rows = Counter(), []
+    seen, rows, scores_of = Counter(), [], read_scores(data)
     for row, piece in read_pack(data, use):
         seen[piece.title] += 1
         if row["source"] == "amaps" or row["source"] == "cpm" or seen[piece.title] > per_title:
             continue
-        started = time.time()
+        started = time.process_time()
         pulse = find_pulse(piece.notes, to_pedal(piece.presses))
-        timing, result = score_beats(piece, pulse)
-        i = int(row["i"])
-        note, beat = (slice(*arrays[f"{name}_index"][i : i + 2]) for name in ("note", "beat"))
-        order = np.lexsort(
-            (arrays["pitch"][note], np.cumsum(arrays["on_delta_ms"][note].astype(int)))
-        )
-        start = np.cumsum(arrays["q_delta"][note].astype(int))[order]
-        wanted = np.where(arrays["flag"][note] & 3 == 1, arrays["q_dur"][note].astype(int), 0)[
-            order
-        ]
-        kept = np.append(True, np.diff(np.cumsum(arrays["beat_delta_ms"][beat].astype(int))) > 30)
-        per_beat = np.cumsum(arrays["beat_q_delta"][beat].astype(int))[kept]
-        result |= score_notes(piece, pulse, (start, wanted, per_beat))
+        timing, result = score_beats(piece, piece.notes, pulse)
         score = make_score(piece.notes, pulse, timing, SheetOptions())
+        result |= score_page(score) | {"seconds": time.process_time() - started}
+        lengths = scores_of(row)
+        result |= score_notes(piece, pulse, lengths)
+        result["printed_ties_a_bar"] = printed_ties(piece, lengths)
         if peers:
             result |= peer_beats(piece)
-        result |= score_page(score) | {"seconds": time.time() - started}
         rows.append({"title": piece.title, **{k: round(float(v), 4) for k, v in result.items()}})
         print(rows[-1], flush=True)
     return rows
+
+
+def measure_recordings(data: Path, folder: Path) -> list[dict]:
+    """Beats and bars of the real recordings, transcribed from their sound."""
+    from pianoamt.transcription import Transcriber
+
+    transcriber, rows = Transcriber(), []
+    for row, piece in read_pack(data, "real_dev"):
+        heard = transcriber.transcribe(folder / f"{row['maps_file']}.flac")
+        result = score_beats(piece, heard.notes, find_pulse(heard.notes, heard.pedal))[1]
+        rows.append({"title": piece.title, **{k: round(float(v), 4) for k, v in result.items()}})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def keep_results(file: Path, means: dict, rows: list[dict], use: str, name: str | None) -> None:
+    """Put a measurement into a file and leave the others in it alone."""
+    results = json.loads(file.read_text()) if file.exists() else {}
+    if name:
+        columns = ("beat_F", "CMLt", "AMLt", "downbeat_F")
+        results.setdefault("real", {})[name] = {column: means[column] for column in columns}
+    else:
+        before = {row["title"]: row for row in results.get("rows", [])}
+        rows = [before.get(row["title"], {}) | row for row in rows]
+        results |= {"use": use, "mean": results.get("mean", {}) | means, "rows": rows}
+    file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
@@ -249,25 +393,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "measure"])
+    parser.add_argument("what", choices=["train", "hands", "grid", "measure"])
     parser.add_argument("data", type=Path)
     parser.add_argument("target", help="a path without suffix to train, a split to measure")
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=0.0025)
+    parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--start", type=Path, help="weights of a pulse network, .safetensors")
     parser.add_argument("--per-title", type=int, default=1)
+    parser.add_argument("--audio", type=Path, help="folder of the recordings of real_dev")
     parser.add_argument("--peers", action="store_true", help="beats by other programs, too")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    average = 1 - 1 / min(1000, max(100, args.steps // 10))
+    recipe = SheetRecipe(
+        args.steps, args.batch, rate=args.rate, average=average, bfloat16=args.bfloat16
+    )
     if args.what == "train":
-        train(args.data, Path(args.target), args.steps)
+        train(args.data, Path(args.target), recipe, args.start)
         return
-    rows = measure(args.data, args.target, args.per_title, args.peers)
+    if args.what in ("hands", "grid"):
+        train_followers(args.data, Path(args.target), recipe, args.start, args.what)
+        return
+    found = args.audio and measure_recordings(args.data, args.audio)
+    rows = found or measure(args.data, args.target, args.per_title, args.peers)
     means = {
         k: round(float(np.nanmean([row[k] for row in rows])), 4) for k in rows[0] if k != "title"
     }
     print(json.dumps(means, indent=1))
     if args.json:
-        args.json.write_text(
-            json.dumps({"use": args.target, "mean": means, "rows": rows}, indent=1) + "\n"
+        real = "from the sound" if args.audio else "from their MIDI"
+        keep_results(
+            args.json, means, rows, args.target, real if args.target == "real_dev" else None
         )
 
 
