@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .grid import GRID_FEATURES, SLOTS, beat_facts, chord_facts
 from .hands import HAND_FEATURES, hand_facts, hand_windows
-from .pulse import PHASES, Pulse
+from .pulse import Pulse
 from .pulse_train import ChordNet, ScoredPerformance, SheetRecipe, train_network
 
 # %% ../nbs/29a_sheet_train_notes.ipynb #c046

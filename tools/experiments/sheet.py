@@ -21,13 +21,6 @@ import mir_eval
 import numpy as np
 import pretty_midi
 import torch
-from pianoamt.sheet_train import (
-    GridNet,
-    HandNet,
-    place_chords_by_score,
-    train_grid,
-    train_hands,
-)
 from safetensors.torch import load_file
 
 from pianoamt.grid import GRID_FEATURES, TICKS, place_chances, quantise, to_ticks
@@ -63,6 +56,13 @@ from pianoamt.pulse_train import (
 )
 from pianoamt.result import to_pretty_midi
 from pianoamt.sheet import SheetOptions, find_timing, make_score
+from pianoamt.sheet_train import (
+    GridNet,
+    HandNet,
+    place_chords_by_score,
+    train_grid,
+    train_hands,
+)
 from pianoamt.voices import make_voices
 
 
