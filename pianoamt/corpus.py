@@ -187,7 +187,7 @@ def pair_files(
 def split_by_hash(
     name: str,  # of the piece, without folder and ending; case does not count
 ) -> str:  # a tenth is test, a tenth validation, the rest train
-    "Draw a split that depends on the name alone."
+    "Choose a split that depends only on the name."
     digest = hashlib.sha256(same_name(name).encode("utf-8", "surrogateescape")).digest()
     number = int.from_bytes(digest[:8], "big") / 2**64
     return "test" if number < 0.1 else "validation" if number < 0.2 else "train"
@@ -374,7 +374,7 @@ def pack_corpus(
     path: str | Path,  # the .npz file to write
     progress: Report | None = None,  # called with the share done, 0..1
 ) -> tuple[MidiPack, tuple[str, ...]]:  # the pack; a line for each piece that could not be read
-    "Gather the performances of a dataset in one file; raises `PianoamtError` where there are none."
+    "Collect the performances of a dataset in one file; raises `PianoamtError` if there are none."
     rows, failures = [], []
     for number, piece in enumerate(corpus.pieces, 1):
         try:
