@@ -11,7 +11,9 @@ __all__ = ['PER_KEY_HEADS', 'FIRST_LOGITS', 'FORMAT', 'check_network', 'ModelCon
 # %% ../nbs/05_model.ipynb #c002
 import ctypes
 import json
+import time
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -430,16 +432,23 @@ def count_parameters(
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 # %% ../nbs/05_model.ipynb #fast1
+@lru_cache
 def has_fast_bfloat16(
     device: str,  # cpu, cuda or mps
 ) -> bool:  # whether the network should run in bfloat16 there
-    "Whether the device multiplies bfloat16 matrices in hardware."
+    "Whether the device multiplies bfloat16 matrices faster than float32; a processor is timed."
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = [
-        getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
-    ]
-    return device == "cpu" and any(probe() for probe in probes if probe)
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix, times = torch.ones(256, 256, dtype=dtype), []
+        for _ in range(5):
+            begun = time.perf_counter()
+            _ = matrix @ matrix
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    return device == "cpu" and 1.3 * seconds(torch.bfloat16) < seconds(torch.float32)
 
 # %% ../nbs/05_model.ipynb #mem2
 _KEEP = {
