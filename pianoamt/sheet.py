@@ -267,14 +267,18 @@ def _join_trills(
 
 # %% ../nbs/27_sheet.ipynb #d007
 def _add_lengths(
-    table: npt.NDArray[Any], held: npt.NDArray[np.float64], beat: int, end: int, simple: bool
+    table: npt.NDArray[Any],
+    held: npt.NDArray[np.float64],
+    beat: int,
+    bars: npt.NDArray[np.int64],
+    simple: bool,
 ) -> None:
     "Written lengths and voices of both staves."
     for staff in (0, 1):
         own = np.flatnonzero((table["staff"] == staff) & ~table["grace"])
         if len(own):
             start, pitch = table["start"][own], table["pitch"][own]
-            lengths = make_voices(start, held[own], pitch, beat, end, simple)
+            lengths = make_voices(start, held[own], pitch, beat, int(bars[-1]), simple, bars)
             table["length"][own], table["voice"][own] = lengths
 
 # %% ../nbs/27_sheet.ipynb #d004
@@ -329,7 +333,8 @@ def make_score(
     table, held = _join_trills(notes["onset"], table, held)
     table, held = _unique(table[~table["grace"]] if options.simple else table, held)
     end = measures[-1].start + measures[-1].length
-    _add_lengths(table, held, timing.beat, end, options.simple)
+    bars = np.array([*(measure.start for measure in measures), end])
+    _add_lengths(table, held, timing.beat, bars, options.simple)
     tempo = float(np.median([measure.tempo for measure in measures])) * TICKS / timing.beat
     marks = (
         [] if options.simple else find_dynamics(notes["velocity"][table["played"]], table, measures)

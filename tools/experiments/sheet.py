@@ -272,14 +272,16 @@ def score_lengths(piece, lengths):
     start, wanted, per_beat = lengths
     right = total = 0
     beats = np.interp(piece.notes["offset"], piece.beats, per_beat)
+    down = [place >= 0 and BAR_PLACES[place][1] == 0 for place in piece.place]
+    bars = np.unique(np.rint(per_beat[down] / 10).astype(int))
     for hand in (0, 1):
         own = (piece.labels["hand"] == hand) & (wanted > 0)
         if own.sum() < 2:
             continue
         ticks = np.rint(start[own] / 10).astype(int)
-        found, _ = make_voices(
-            ticks, beats[own] / 10, piece.notes["pitch"][own], TICKS, int(ticks.max()) + TICKS
-        )
+        held, pitch, end = beats[own] / 10, piece.notes["pitch"][own], int(ticks.max()) + TICKS
+        known = bars if len(bars) else None
+        found, _ = make_voices(ticks, held, pitch, TICKS, end, False, known)
         right += (np.abs(found - wanted[own] / 10) < 1.5).sum()
         total += own.sum()
     return right / total if total else np.nan
