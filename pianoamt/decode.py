@@ -48,7 +48,7 @@ _PEAKED = 3  # onset, offset and release have peaks; frame and velocity follow t
 def _stack(
     rolls: Rolls,  # probabilities
 ) -> npt.NDArray[np.float32]:  # onset, offset, release, frame, velocity: shape (5, frames, 88)
-    "Put what notes are made of into one array."
+    "Put the rolls of the notes into one array."
     parts = [rolls.onset, rolls.offset, rolls.release, rolls.frame, rolls.velocity]
     return np.stack(parts).astype(np.float32)
 
@@ -344,7 +344,7 @@ class _Window:
             self.base, self.is_begun = -_OVERLAP, True
 
     def finish(self, count: int) -> int:  # number of the last frame
-        "Continue the right edge by some rows."
+        "Extend the right edge by some rows."
         if not self.is_begun:  # fewer than three frames: silence follows
             self.append(silent_rolls(_REACH + 1 - self.stack.shape[1]))
         last = self.base + self.stack.shape[1] - 1

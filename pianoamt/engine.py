@@ -90,7 +90,7 @@ SILENCE = 1e-5  # amplitude below which there is nothing; the smallest step of 1
 
 
 class SoundFinder:
-    """Leaves out the silence in front of a recording, or puts some there where the sound begins at once."""
+    """Removes the silence in front of a recording, or adds some if the sound begins at once."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ def count_threads() -> int:  # 1 to 4
 
 # %% ../nbs/08a_engine.ipynb #c014
 class Engine(ABC):
-    """Transform and network behind one door: blocks of samples in, rolls out."""
+    """Transform and network together: blocks of samples in, rolls out."""
 
     device: str  # cpu, cuda or mps
     windows: Windows  # how `rolls` cuts a recording
@@ -180,7 +180,7 @@ class Engine(ABC):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: dict[str, Any],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Hear the next piece; its frames are those of the sound less `reach` on either side."
+        "Process the next piece; its frames are those of the sound without `reach` on either side."
 
     def compute(
         self,

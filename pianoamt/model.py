@@ -109,7 +109,7 @@ class ModelConfig:
 
     @property
     def conv_context(self) -> int:
-        "Frames on either side of one that the convolutions hear."
+        "Frames on either side of a frame that the convolutions see."
         return 2 * (self.stem_layers + self.time_layers)
 
     @property
@@ -223,7 +223,7 @@ def make_trunk(
 def run_lstm(
     lstm: nn.LSTM,  # takes batches first
     sequences: Tensor,  # shape (batch, steps, inputs)
-    state: tuple[Tensor, Tensor] | None = None,  # in which it begins; None begins anew
+    state: tuple[Tensor, Tensor] | None = None,  # initial state; None is zero
 ) -> tuple[
     Tensor, tuple[Tensor, Tensor]
 ]:  # its states, shape (batch, steps, hidden); the one in which it ends

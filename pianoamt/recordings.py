@@ -122,7 +122,7 @@ class Findings:
     """Problems of a recording; complete once it is decoded."""
 
     warnings: list[str] = field(default_factory=list)  # one line each, without the file's name
-    incomplete: str = ""  # the one that says that sound is missing, if it is
+    incomplete: str = ""  # the warning that sound is missing, if any
     position: float = 0.0  # s of sound so far
     reached: float = 0.0  # the latest time stamp of any stream, s
     filled: float = 0.0  # s of silence put into gaps between time stamps

@@ -230,7 +230,7 @@ def lifted_dampers(
     rate: int,  # in Hz
     release: float,  # samples for a damped string to fall to 1/e
 ) -> list[npt.NDArray[np.float32]]:  # two gates, 0 to 1, for alternate pedals, shape (samples,)
-    "When free strings sound: from the pedal's way down to a little after its way up."
+    "Gates for undamped strings, open while the pedal is down and a little longer."
     is_down = np.concatenate([[False], pedal["value"] >= 64, [False]])
     times = np.concatenate([pedal["time"], [np.inf]])
     changes = [times[is_down[1:] & ~is_down[:-1]], times[~is_down[1:] & is_down[:-1]]]
