@@ -455,7 +455,7 @@ def write_voice(
         while graces and struck and notes["start"][graces[0]] <= symbol.start:
             row = graces.pop(0)
             write_grace(parent, notes[row], number, staff, accidentals.get(row))
-        if part.voice and not symbol.notes:
+        if part.voice and not symbol.notes and not symbol.triplet:
             add(add(parent, "forward"), "duration", symbol.length)
             continue
         first = k == 0 or symbols[k - 1].triplet != symbol.triplet
