@@ -303,16 +303,21 @@ class TorchEngine(Engine):
         )
         self.dtype = torch.bfloat16 if has_fast_bfloat16(self.device) else torch.float32
 
-    def start(self, batch: int = 1) -> "dict[str, torch.Tensor]":
+    def start(
+        self,
+        batch: int = 1,  # recordings, or windows, processed together
+    ) -> "dict[str, torch.Tensor]":  # a memory for `push`
         "An empty memory."
         from pianoamt.pieces import start_memory
 
         return start_memory(self.network, batch)
 
     def push(
-        self, sound: npt.NDArray[np.float32], memory: "dict[str, torch.Tensor]"
-    ) -> npt.NDArray[np.float32]:
-        "Hear the next piece."
+        self,
+        sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
+        memory: "dict[str, torch.Tensor]",  # of the pieces before; changed in place
+    ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
+        "Process the next piece."
         import torch
 
         from pianoamt.hcqt import torch_threads
@@ -325,7 +330,10 @@ class TorchEngine(Engine):
                 logits = hear_piece(self.network, features[:, :, reach : -reach - 1], memory)
             return stack_logits(logits).cpu().numpy()
 
-    def rolls(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[Rolls]:
+    def rolls(
+        self,
+        blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
+    ) -> Iterator[Rolls]:  # consecutive pieces
         "Run the network over a stream of audio; each window's thread works alone."
         from pianoamt.hcqt import torch_threads
 

@@ -531,14 +531,19 @@ class OnnxEngine(Engine):
         self.session = load_session(path)
         self.info, self.windows = read_notes(self.session, path)
 
-    def start(self, batch: int = 1) -> dict[str, npt.NDArray[np.float32]]:
-        "An empty memory; the model hears one recording at a time."
+    def start(
+        self,
+        batch: int = 1,  # always 1: the model processes one recording at a time
+    ) -> dict[str, npt.NDArray[np.float32]]:  # a memory for `push`
+        "An empty memory."
         return empty_memory(self.session)
 
     def push(
-        self, sound: npt.NDArray[np.float32], memory: dict[str, npt.NDArray[np.float32]]
-    ) -> npt.NDArray[np.float32]:
-        "Hear the next piece."
+        self,
+        sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (1, samples)
+        memory: dict[str, npt.NDArray[np.float32]],  # of the pieces before; changed in place
+    ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (1, frames, 441)
+        "Process the next piece."
         return hear_with(self.session, sound[0], memory)[None]
 
 # %% ../nbs/08b_onnx_engine.ipynb #c062
