@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Windows:
     """How a recording is cut for the network; all in frames of 16 ms."""
 
-    before: int = 256  # frames in front that are only listened to
+    before: int = 128  # frames in front that are only listened to
     kept: int = 4096  # frames each window contributes; also the hop from window to window
     piece: int = 128  # frames that the network hears at a time
     delay: int = 88  # frames by which its answers come late
@@ -90,7 +90,7 @@ SILENCE = 1e-5  # amplitude below which there is nothing; the smallest step of 1
 
 
 class SoundFinder:
-    """Removes the silence in front of a recording, or adds some if the sound begins at once."""
+    """Leaves out the silence in front of a recording, or puts some there where the sound begins at once."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ def count_threads() -> int:  # 1 to 4
 
 # %% ../nbs/08a_engine.ipynb #c014
 class Engine(ABC):
-    """Transform and network together: blocks of samples in, rolls out."""
+    """Transform and network behind one door: blocks of samples in, rolls out."""
 
     device: str  # cpu, cuda or mps
     windows: Windows  # how `rolls` cuts a recording
@@ -180,7 +180,18 @@ class Engine(ABC):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: dict[str, Any],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Process the next piece; its frames are those of the sound without `reach` on either side."
+        "Hear the next piece; its frames are those of the sound less `reach` on either side."
+
+    def begin(
+        self,
+        batch: int = 1,  # recordings, or windows, heard side by side
+    ) -> dict[str, Any]:  # a memory for `push`
+        "The memory after silence, its LSTMs empty."
+        memory, windows = self.start(batch), self.windows
+        frames = -(-windows.delay // 32) * 32 + 2 * windows.reach
+        self.push(np.zeros((batch, frames * HOP), np.float32), memory)
+        states = [name for name in memory if name.endswith(("_hidden", "_cell"))]
+        return memory | {name: 0 * memory[name] for name in states}
 
     def compute(
         self,
@@ -188,7 +199,7 @@ class Engine(ABC):
         windows: Windows,  # how they were cut
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (windows, kept frames, 441)
         "The rolls of each window's kept frames, side by side."
-        memory, step = self.start(len(batch)), windows.piece * HOP
+        memory, step = self.begin(len(batch)), windows.piece * HOP
         edge, first = 2 * windows.reach * HOP, windows.before + windows.delay
         values = [
             self.push(batch[:, start : start + step + edge], memory)
@@ -305,8 +316,8 @@ class TorchEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # recordings, or windows, processed together
-    ) -> "dict[str, torch.Tensor]":  # a memory for `push`
+        batch: int = 1,  # recordings, or windows, heard side by side
+    ) -> "dict[str, torch.Tensor]":  # zeros, by name
         "An empty memory."
         from pianoamt.pieces import start_memory
 
@@ -317,7 +328,7 @@ class TorchEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: "dict[str, torch.Tensor]",  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Process the next piece."
+        "Hear the next piece."
         import torch
 
         from pianoamt.hcqt import torch_threads
@@ -333,7 +344,7 @@ class TorchEngine(Engine):
     def rolls(
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    ) -> Iterator[Rolls]:  # consecutive pieces
+    ) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
         "Run the network over a stream of audio; each window's thread works alone."
         from pianoamt.hcqt import torch_threads
 

@@ -533,8 +533,8 @@ class OnnxEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # always 1: the model processes one recording at a time
-    ) -> dict[str, npt.NDArray[np.float32]]:  # a memory for `push`
+        batch: int = 1,  # the model hears one recording at a time
+    ) -> dict[str, npt.NDArray[np.float32]]:  # zeros, by name
         "An empty memory."
         return empty_memory(self.session)
 
@@ -543,7 +543,7 @@ class OnnxEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (1, samples)
         memory: dict[str, npt.NDArray[np.float32]],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (1, frames, 441)
-        "Process the next piece."
+        "Hear the next piece."
         return hear_with(self.session, sound[0], memory)[None]
 
 # %% ../nbs/08b_onnx_engine.ipynb #c062

@@ -65,7 +65,7 @@ class RollStream:
         hop: int = 32,  # frames that the network hears at a time
     ) -> None:
         self.engine, self.sound, self.hop = engine, sound, hop
-        self.finder, self.memory = SoundFinder(), engine.start()
+        self.finder, self.memory = SoundFinder(), engine.begin()
         self.heard, self.next_frame = 0, self.finder.begin  # samples in; frame that goes out next
         # the hops of a file and of a stream begin at the same frames
         before, windows = engine.windows.before + -sound % hop, engine.windows
