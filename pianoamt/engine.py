@@ -90,7 +90,7 @@ SILENCE = 1e-5  # amplitude below which there is nothing; the smallest step of 1
 
 
 class SoundFinder:
-    """Leaves out the silence in front of a recording, or puts some there where the sound begins at once."""
+    """Removes the silence in front of a recording, or adds some if the sound begins at once."""
 
     def __init__(
         self,

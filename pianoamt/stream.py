@@ -99,7 +99,7 @@ class RollStream:
         rolls: list[Rolls],  # the next frames
         end: int | None = None,  # frame at which the recording ends, if it does
     ) -> list[Rolls]:  # of the frames that exist
-        "Add empty frames for the silence in front; drop frames before and after the recording."
+        "Put empty frames in for the silence in front; leave out what lies before the recording and behind it."
         parts, silent = [], max(0, self.finder.begin - self.next_frame)
         for part in (silent_rolls(silent), *rolls):
             begin, self.next_frame = self.next_frame, self.next_frame + len(part)
@@ -112,7 +112,7 @@ class RollStream:
         self,
         samples: npt.NDArray[np.float32],  # mono at 16 kHz, any number
     ) -> list[Rolls]:  # consecutive pieces that became final
-        "Process the next samples."
+        "Hear more of the recording."
         self.heard += len(samples)
         return self._give(self._push(self.finder.feed(samples)))
 
