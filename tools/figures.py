@@ -25,6 +25,11 @@ COLUMNS = {
     "offset_f1": "+ offset",
     "velocity_f1": "+ offset + velocity",
 }
+SPEED = {
+    "times_real_time": "times real time",
+    "beside_another": "beside another busy program",
+    "megabytes": "MB",
+}
 SHEET = {"beat_F": "beats", "downbeat_F": "downbeats", "hand": "hands", "key": "key"}
 
 
@@ -48,12 +53,23 @@ def transcription(prefix: str = "") -> str:
     return table(rows)
 
 
+def speed() -> str:
+    """Whole commands with either weights."""
+    about = read("speed")
+    first = f"{about['minutes']:g} minutes of music, {about['cores']} cores, {about['machine']}"
+    rows = [[first, *SPEED.values()]]
+    for row in about["rows"]:
+        if row["what"] in ("default", "tiny"):
+            rows.append([f"`--weights {row['what']}`", *(f"{row[name]:.0f}" for name in SPEED)])
+    return table(rows).replace("`--weights default`", "default")
+
+
 def readme(text: str) -> str:
     """The README with its tables, those of sheet music on titles that it was not trained on."""
     head, _, rest = text.partition(BEGIN)
     columns = ["sheet music from MIDI, 29 test titles, percent", *SHEET.values()]
     means = ["right", *(f"{100 * read('sheet')['mean'][name]:.0f}" for name in SHEET)]
-    tables = f"{transcription()}\n\n{table([columns, means])}"
+    tables = f"{transcription()}\n\n{table([columns, means])}\n\n{speed()}"
     return f"{head}{BEGIN}\n{tables}\n{END}{rest.partition(END)[2]}"
 
 
