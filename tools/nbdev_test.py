@@ -5,15 +5,14 @@ been passed: one for each place in a notebook, however often a loop comes by, an
 """
 
 import ast
-import gc
 import inspect
 import json
 import os
 import sys
 import tempfile
+from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbdev.test
 from execnb.shell import CaptureShell
 from fastcore.script import anno_parser
@@ -71,8 +70,8 @@ class CountingShell(CaptureShell):
         self.ast_transformers.append(Ticker())
 
 
-def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
-    """nbdev's own test of one notebook, with a report of it beside."""
+def test_alone(fn: Path, report: Path, **kwargs) -> None:
+    """nbdev's own test of one notebook, with a report of it."""
     shells: list[CountingShell] = []
 
     def shell(*args, **kw) -> CountingShell:
@@ -82,13 +81,23 @@ def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
     nbdev.test.CaptureShell = shell
     ok, seconds = TEST_NB(fn, **kwargs)
     assertions = len(shells[-1].passed) if shells else 0
-    for finished in shells:  # or a worker keeps what every notebook computed
-        finished.reset()
-    plt.close("all")
-    gc.collect()
-    report = {"name": fn.name, "ok": ok, "seconds": seconds, "assertions": assertions}
-    (Path(os.environ[REPORTS]) / f"{fn.name}.json").write_text(json.dumps(report), encoding="utf-8")
-    return ok, seconds
+    values = {"name": fn.name, "ok": ok, "seconds": seconds, "assertions": assertions}
+    report.write_text(json.dumps(values), encoding="utf-8")
+
+
+def counted_test_nb(fn: Path, **kwargs) -> tuple[bool, float]:
+    """A test in a process of its own: what a notebook changes or keeps reaches no other one."""
+    report = Path(os.environ[REPORTS]) / f"{fn.name}.json"
+    context = get_context("fork" if os.name == "posix" else "spawn")
+    process = context.Process(target=test_alone, args=(fn, report), kwargs=kwargs)
+    process.start()
+    process.join()
+    if not report.exists():
+        print(f"{fn.name}: its process ended with exit code {process.exitcode}", flush=True)
+        values = {"name": fn.name, "ok": False, "seconds": 0.0, "assertions": 0}
+        report.write_text(json.dumps(values), encoding="utf-8")
+    found = json.loads(report.read_text(encoding="utf-8"))
+    return found["ok"], found["seconds"]
 
 
 TEST_NB = nbdev.test.test_nb
