@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SEGMENT_FRAMES', 'DOUBT', 'UNHEARD_SECONDS', 'Segments', 'Segment', 'gain_between', 'arriving_strength',
            'cut_performance', 'RenderedSource', 'Recording', 'to_int16', 'play_at_speed', 'agreement', 'trust_teacher',
-           'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms', 'find_audio_for',
-           'read_piano', 'read_recording', 'training_files', 'load_dataset']
+           'overlay', 'RecordedSource', 'SegmentDataset', 'DataConfig', 'load_performances', 'load_rooms',
+           'find_audio_for', 'read_piano', 'read_recording', 'training_files', 'load_dataset']
 
 # %% ../nbs/13c_segments.ipynb #s002
 import math
@@ -172,7 +172,9 @@ def play_at_speed(
     for table, names in ((notes, ("onset", "offset")), (pedal, ("time",))):
         for name in names:
             table[name] /= speed
-    return audio, notes, pedal
+    pitches = notes["pitch"].astype(int) + round(12 * math.log2(speed))
+    notes["pitch"] = np.clip(pitches, 0, 127)
+    return audio, notes[(pitches >= 21) & (pitches <= 108)], pedal
 
 # %% ../nbs/13c_segments.ipynb #agr1
 DOUBT = 0.5  # weight of an onset that only one of two models heard
@@ -207,6 +209,29 @@ def trust_teacher(
     weights[: max(0, round(late))] = 0
     return weights
 
+# %% ../nbs/13c_segments.ipynb #lay1
+def overlay(
+    one: Segment,
+    other: Segment,  # as long
+    level_db: float,  # of the other's sound against the one's
+) -> Segment:  # both at once; their strengths and pedals do not count
+    "Let two recordings sound together: denser chords in real sound than anyone played."
+    a, b = one.rolls, other.rolls
+    a_free, b_free = (np.float32(rolls.frame < 0.5) for rolls in (a, b))
+    rolls = Rolls(
+        onset=np.maximum(a.onset, b.onset),
+        frame=np.maximum(a.frame, b.frame),
+        offset=np.maximum(a.offset * b_free, b.offset * a_free),
+        release=np.maximum(a.release, b.release),
+        velocity=np.maximum(a.velocity, b.velocity),
+        pedal=np.maximum(a.pedal, b.pedal),
+    )
+    gain = np.float32(10 ** ((level_db - gain_between(one.audio, other.audio)) / 20))
+    trusts = [part.trust for part in (one, other) if part.trust is not None]
+    known = one.known | other.known | {"velocity": 0.0, "pedal": 0.0}
+    trust = np.minimum.reduce(trusts) if trusts else None
+    return Segment(one.audio + gain * other.audio, rolls, known, trust=trust)
+
 # %% ../nbs/13c_segments.ipynb #rec6
 @dataclass(frozen=True)
 class RecordedSource:
@@ -216,8 +241,21 @@ class RecordedSource:
     rooms: Sequence[npt.NDArray[np.float32]] = ()  # measured impulse responses
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(room=0.3, noise=0.4))
     detune_cents: float = 30.0  # at the most
+    transpose: int = 0  # semitones up or down, at the most
+    overlay: float = 0.0  # probability of two stretches at once, 0 to 1
 
     def draw(
+        self,
+        rng: np.random.Generator,  # the only source of randomness
+        frames: int,  # length of the segment
+    ) -> Segment:  # a random one
+        "One stretch of a recording, or two at once."
+        segment = self.draw_stretch(rng, frames)
+        if rng.random() >= self.overlay:
+            return segment
+        return overlay(segment, self.draw_stretch(rng, frames), rng.uniform(-12, 0))
+
+    def draw_stretch(
         self,
         rng: np.random.Generator,  # the only source of randomness
         frames: int,  # length of the segment
@@ -225,7 +263,8 @@ class RecordedSource:
         "A recording (longer ones more often), a moment, a speed."
         lengths = np.array([len(recording.audio) for recording in self.recordings], float)
         recording = self.recordings[rng.choice(len(lengths), p=lengths / lengths.sum())]
-        speed = 2 ** (rng.uniform(-self.detune_cents, self.detune_cents) / 1200)
+        cents = rng.uniform(-self.detune_cents, self.detune_cents)
+        speed = 2 ** (rng.integers(-self.transpose, self.transpose + 1) / 12 + cents / 1200)
         samples = frames * HOP
         first = int(rng.integers(0, max(1, len(recording.audio) - int(samples * speed))))
         audio, notes, pedal = play_at_speed(recording, first, samples, speed)
@@ -279,6 +318,8 @@ class DataConfig:
     )  # folder -> share of segments
     rendered_share: float = 0.75  # of all segments; `recordings` get what is left
     augmentation: Augmentation = field(default_factory=Augmentation)  # of what is rendered
+    transpose: int = 0  # recordings, up or down by at most so many semitones
+    overlay: float = 0.0  # probability that two stretches of recordings sound at once
     held_out: tuple[str, ...] = ()  # leave out pianos and recordings with these in their names
 
     def __post_init__(self) -> None:
@@ -288,7 +329,7 @@ class DataConfig:
         if not all(isinstance(name, str) for name in names) or isinstance(self.recordings, str):
             raise ValueError("folders, packs and names to hold out are texts, the latter in lists")
         shares = [self.rendered_share, *self.teacher_recordings.values()]
-        numbers = [*shares, *self.midi_shares.values()]
+        numbers = [*shares, *self.midi_shares.values(), self.transpose, self.overlay]
         if not all(isinstance(each, (int, float)) and 0 <= each < math.inf for each in numbers):
             raise ValueError("shares are numbers from 0 on")
         if sum(shares) > 1 + 1e-9:
@@ -387,6 +428,7 @@ def load_dataset(
     pianos = in_threads(read_piano, training_files(config, "pianos", ".json"))
     often = list(config.midi_shares.values())
     sources: list[Any] = [RenderedSource(packs, often, pianos, rooms, config.augmentation)]
-    sources += [RecordedSource(in_threads(read_recording, paths), rooms) for paths in tables]
+    how = {"transpose": config.transpose, "overlay": config.overlay}
+    sources += [RecordedSource(in_threads(read_recording, each), rooms, **how) for each in tables]
     shares = [config.rendered_share, *(share for _, _, share in groups)]
     return SegmentDataset(sources, shares, frames, seed)
