@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .files import PianoamtError
 from .notes import LOWEST_PITCH, check_durations, make_notes, make_pedal
 from .targets import FRAMES_PER_SECOND, KEYS, Rolls, silent_rolls
-from .velocity import RunningLevel, register_gain, smooth_strengths
+from .velocity import LevelCorrection, register_gain
 
 # %% ../nbs/08_decode.ipynb #c013
 _REACH = 2  # frames on either side that a peak must dominate
@@ -91,6 +91,7 @@ class DecoderConfig:
     velocity_slope: float = 0.0  # dB per octave added to levels above middle C, -3..3
     velocity_curvature: float = 0.0  # dB per octave squared added towards both ends, -1..1
     velocity_smoothing: float = 0.0  # share by which levels move to those around, 0..0.9
+    velocity_evening: float = 0.0  # share of a key's own deviation that is taken out, 0..1
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -105,6 +106,7 @@ class DecoderConfig:
             raise PianoamtError(f"pedal_hysteresis is {self.pedal_hysteresis:g}: {problem}")
         ranges = {"min_duration": (0.001, 1.0), "velocity_slope": (-3.0, 3.0)}
         ranges |= {"velocity_curvature": (-1.0, 1.0), "velocity_smoothing": (0.0, 0.9)}
+        ranges["velocity_evening"] = (0.0, 1.0)
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -193,7 +195,7 @@ def _open_notes(
     rows: slice,  # where to look for onsets, 2 or more from both ends
     base: int,  # frame number of the first row
     config: DecoderConfig,  # thresholds, and how levels are corrected
-    running: RunningLevel,  # of the notes before
+    correction: LevelCorrection,  # knows the notes before
 ) -> npt.NDArray[Any]:  # table of `_OPEN_DTYPE`
     "Open a note at every onset peak."
     first = rows.start - _REACH
@@ -203,8 +205,8 @@ def _open_notes(
     notes["code"], notes["peak"] = _pack(keys, times + (base + first)), _NEVER
     notes["confidence"] = np.clip(stack[0, frames, keys], 0, 1)
     gain = register_gain(keys + LOWEST_PITCH, config.velocity_slope, config.velocity_curvature)
-    strengths, share = _strengths(stack, frames, keys) * gain, config.velocity_smoothing
-    notes["strength"] = smooth_strengths(strengths, base + frames, running, share)
+    strengths = _strengths(stack, frames, keys) * gain
+    notes["strength"] = correction(strengths, base + frames, keys)
     earliest = _ticks(notes["code"]) + _min_ticks(config)
     row = -(-earliest // _TICKS) - base  # the row at or after it
     is_low = np.maximum(stack[3, row, keys], stack[3, row + 1, keys]) < config.frame_threshold
@@ -376,7 +378,9 @@ class _DecoderState:
 
     def _restart(self) -> None:
         "Begin a recording."
-        self._window, self._running = _Window(), RunningLevel()
+        self._window = _Window()
+        shares = self.config.velocity_smoothing, self.config.velocity_evening
+        self._correction = LevelCorrection(*shares)
         self._open = np.zeros(0, dtype=_OPEN_DTYPE)
 
     def _refined_ends(
@@ -399,7 +403,7 @@ class _Examiner(_DecoderState):
         if not self._window.is_begun or stop <= _OVERLAP:
             return np.empty(0, dtype=HEARD_DTYPE)
         rows = slice(_OVERLAP, stop)
-        struck = _open_notes(stack, rows, base, self.config, self._running)
+        struck = _open_notes(stack, rows, base, self.config, self._correction)
         notes = np.concatenate([self._open, struck])
         notes = notes[np.argsort(notes["code"])]
         has_release = self.durations == "key"

@@ -134,6 +134,7 @@ TRIED = {
     "velocity_slope": (-2.0, 2.0),
     "velocity_curvature": (-0.8, 0.8),
     "velocity_smoothing": (0.0, 0.6),
+    "velocity_evening": (0.0, 1.0),
 }  # lowest, highest
 
 
