@@ -97,14 +97,14 @@ def mix_channels(
     path: Path,  # of the recording, for messages
     findings: Findings,  # seconds in which channels cancel each other are noted here
 ) -> Iterator[tuple[npt.NDArray[np.float32], int]]:  # shape (samples,); rate, Hz
-    "Mix all channels to one; raises `AudioError` for values that are no sound."
+    "Mix all channels to one; raises `AudioError` for samples that are not valid sound."
     seconds = 0.0
     for (rate, channels), run in itertools.groupby(pieces, lambda p: (p[1], p[0].shape[1])):
         old = None
         for window in cut_blocks((piece for piece, _ in run), max(1, rate // 2)):
             if not np.abs(window).max(initial=0) <= LARGEST_SAMPLE:  # NaN fails this, too
-                what = f"no sound (NaN, infinite) in the half second from {seconds:.1f} s"
-                raise AudioError(f"{show_path(path)}: values that are {what}")
+                what = f"invalid samples (NaN, infinite) in the half second from {seconds:.1f} s"
+                raise AudioError(f"{show_path(path)}: {what}")
             weights = channel_weights(window)
             mixed = window @ weights
             if old is not None and (old != weights).any():
@@ -115,9 +115,7 @@ def mix_channels(
             yield mixed, rate
     if findings.cancelling >= 1:
         length = f"for {findings.cancelling:.1f} of {seconds:.1f} s"
-        findings.warnings.append(
-            f"the channels cancel each other {length}: the louder one is heard"
-        )
+        findings.warnings.append(f"the channels cancel each other {length}: the louder one is used")
 
 # %% ../nbs/02_audio.ipynb #c056
 _SOFTEST, _LOUDEST = 10 ** (-56 / 20), 4.0  # peaks between them are left alone

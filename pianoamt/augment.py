@@ -105,7 +105,7 @@ class Codec:
     """A way to make sound files small, with its settings."""
 
     container: str  # libsndfile's name for the kind of file
-    coding: str  # and for what is in it
+    coding: str  # its name for the coding inside
     levels: tuple[float, ...]  # libsndfile's compression levels that cost quality, up to 1
     mode: str | None = None  # of the bit rate, where the codec has a choice
 
@@ -119,7 +119,7 @@ CODECS = (
 # %% ../nbs/13b_augment.ipynb #c053
 def encode(
     audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
-    codec: Codec,  # which way
+    codec: Codec,  # how to compress
     level: float,  # how hard to compress, 0 to 1
 ) -> bytes:  # what would be in the file
     "Compress a sound in memory."
@@ -148,7 +148,7 @@ NO_CODEC = (ImportError, OSError, RuntimeError, TypeError, ValueError)  # what l
 
 @lru_cache
 def codec_delay(
-    codec: Codec,  # which way
+    codec: Codec,  # how to compress
     level: float,  # how hard to compress, 0 to 1
 ) -> int | None:  # samples by which the sound comes back late; None if the codec is missing
     "Measure how late a sound comes out of a codec."
@@ -163,10 +163,10 @@ def codec_delay(
 # %% ../nbs/13b_augment.ipynb #c059
 def add_codec(
     audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
-    codec: Codec,  # which way
-    level: float,  # how hard to compress, one of the codec's
+    codec: Codec,  # how to compress
+    level: float,  # how hard to compress, one of the codec's levels
 ) -> npt.NDArray[np.float32]:  # same shape, no delay; unchanged if the codec is missing
-    "What a small file keeps of a sound."
+    "Compress and uncompress a sound, without the codec's delay."
     late = codec_delay(codec, level)
     if late is None:
         return audio

@@ -78,7 +78,7 @@ def arc_scores(
     heads: dict[str, npt.NDArray[np.float64]],  # the network's predictions for each group
     options: BeatOptions,  # weights
     period: float | None = None,  # requested length of a beat, s
-) -> npt.NDArray[np.float64]:  # of the beat from o + 1 before; (candidates, span)
+) -> npt.NDArray[np.float64]:  # column o: the beat from o + 1 before; (candidates, span)
     "How well each possible beat explains the groups it covers."
     real, own = groups >= 0, np.maximum(groups, 0)
     logit, places = heads["beat"][own], np.arange(len(times))
@@ -171,7 +171,7 @@ def level_votes(
     pulse: Pulse,  # chords and the network's predictions
     beats: npt.NDArray[np.float64],  # s
 ) -> dict[str, float]:  # share of each metrical level; they sum to 1
-    "How much the network's tempo speaks for these beats, and for slower and faster ones."
+    "How well these beats, and slower and faster ones, fit the network's tempo."
     at = np.clip(np.searchsorted(beats, pulse.time, side="right") - 1, 0, len(beats) - 2)
     period, chance = np.diff(beats)[at], np.exp(pulse.heads["tempo"])
     votes = {}
@@ -251,10 +251,10 @@ METERS = {
 
 
 def beat_unit(
-    pulse: Pulse,  # chords and what the network says of them
+    pulse: Pulse,  # chords and the network's predictions
     triplets: float = 0.0,  # share of the beats that are divided in three
 ) -> str:  # one of `METERS`
-    "The note value of a beat; dotted if the network says so or most beats have three parts."
+    "The note value of a beat; dotted if the network predicts it or most beats have three parts."
     votes = dict(zip(BEAT_UNITS, pulse.heads["unit"].sum(0), strict=True))
     simple = max(("quarter", "half", "eighth"), key=lambda name: votes[name])
     compound = votes["dotted quarter"] > votes[simple]
@@ -264,8 +264,8 @@ def beat_unit(
 
 
 def meter_votes(
-    pulse: Pulse,  # chords and what the network says of them
-) -> dict[int, float]:  # share of 2, 3, 4 and 6 beats a bar
-    "How much the network speaks for each number of beats a bar."
+    pulse: Pulse,  # chords and the network's predictions
+) -> dict[int, float]:  # 2, 3, 4 or 6 beats a bar → share of the votes
+    "The network's votes for each number of beats a bar."
     chance = np.exp(pulse.heads["bar"]).mean(0)
     return {m: float(chance[[place[0] == m for place in BAR_PLACES]].sum()) for m in (2, 3, 4, 6)}

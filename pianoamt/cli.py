@@ -100,7 +100,7 @@ def rename(
     for clash in result.clashes:
         names = ", ".join(show_path(path.name) for path in clash[1:])
         complain(
-            f"{show_path(clash[0])}: same name as {names} afterwards; both are kept as they are"
+            f"{show_path(clash[0])}: would get the same name as {names}; both are kept as they are"
         )
     verb = "would be renamed" if dry_run else "renamed"
     typer.echo(f"MIDI files {verb}: {len(result.renamed)}; ending in .mid already: {result.kept}")
@@ -513,7 +513,7 @@ def doctor(
 
 # %% ../nbs/35_cli.ipynb #c122
 def main() -> None:
-    "Run the command line with the words of this process."
+    "Run the command line with the arguments of this process."
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

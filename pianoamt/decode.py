@@ -89,7 +89,7 @@ class DecoderConfig:
     pedal_hysteresis: float = 0.1  # how far beyond the threshold it must go to count, 0..0.5
     min_duration: float = 0.02  # s, 0.001..1; shorter only if the key is struck again
     velocity_slope: float = 0.0  # dB per octave added to levels above middle C, -3..3
-    velocity_curvature: float = 0.0  # dB per octave squared added towards both ends, -1..1
+    velocity_curvature: float = 0.0  # dB per octave squared added to levels at both ends, -1..1
     velocity_smoothing: float = 0.0  # share by which levels move to those around, 0..0.9
     velocity_evening: float = 0.0  # share of a key's own deviation that is taken out, 0..1
 

@@ -36,7 +36,7 @@ class Windows:
     before: int = 128  # frames in front that are only listened to
     kept: int = 4096  # frames each window contributes; also the hop from window to window
     piece: int = 128  # frames that the network hears at a time
-    delay: int = 88  # frames by which its answers come late
+    delay: int = 88  # frames by which its predictions are late
     reach: int = 67  # frames of sound on either side of a frame that the transform needs
 
     def __post_init__(self) -> None:
@@ -160,7 +160,7 @@ def count_threads() -> int:  # 1 to 4
 
 # %% ../nbs/08a_engine.ipynb #c014
 class Engine(ABC):
-    """Transform and network behind one door: blocks of samples in, rolls out."""
+    """Transform and network with one interface: blocks of samples in, rolls out."""
 
     device: str  # cpu, cuda or mps
     windows: Windows  # how `rolls` cuts a recording
@@ -257,7 +257,7 @@ def pick_device(
 
 # %% ../nbs/08a_engine.ipynb #c024
 def stack_logits(
-    logits: "dict[str, torch.Tensor]",  # the network's answer: five (batch, frames, 88), `pedal` (batch, frames)
+    logits: "dict[str, torch.Tensor]",  # the network's output: five (batch, frames, 88), `pedal` (batch, frames)
 ) -> "torch.Tensor":  # probabilities and strengths side by side, shape (batch, frames, 441)
     "Probabilities and strengths in the order of `Rolls`."
     import torch

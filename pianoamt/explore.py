@@ -55,7 +55,7 @@ def apply_edits(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     edits: tuple[Edit, ...],  # in the order in which they were made
 ) -> npt.NDArray[Any]:  # the corrected notes
-    "Correct notes; an edit whose note does not exist takes nothing out."
+    "Correct notes; an edit whose note does not exist removes nothing."
     for edit in edits:
         places = [edit.removed, (edit.added[0], edit.added[2]) if edit.added else None]
         for onset, pitch in filter(None, places):
@@ -81,7 +81,7 @@ def read_edit(
     if note and not 0 <= note[0] <= note[1] <= seconds + 1:
         raise PianoamtError("not an edit: the note must lie within the recording")
     if not place and not note:
-        raise PianoamtError("not an edit: it takes no note out and puts none in")
+        raise PianoamtError("not an edit: it removes no note and adds none")
     return Edit(place, tuple(note) if note else None)
 
 # %% ../nbs/31_explore.ipynb #c013
@@ -125,7 +125,7 @@ def decode_session(
 # %% ../nbs/31_explore.ipynb #c015
 @dataclass(frozen=True)
 class Limits:
-    """How much a recording may ask of this machine."""
+    """The largest recording that is accepted."""
 
     megabytes: float = 200.0  # size of a file, in millions of bytes
     minutes: float = 30.0  # length of a recording
@@ -350,14 +350,14 @@ def sound_message(
 # %% ../nbs/31_explore.ipynb #sh2
 def session_sheet(
     session: Session,  # with its edits
-    wishes: dict[str, Any],  # fields of `SheetOptions`: meter, level, key
+    options: dict[str, Any],  # fields of `SheetOptions`: meter, level, key
 ) -> "Sheet":  # the score
     "Write the notes of a session as sheet music."
     from pianoamt.sheet import make_sheet
 
     result = decode_session(replace(session, durations="key"))
     notes = apply_edits(result.notes, session.edits)
-    return make_sheet(notes, result.pedal, Path(session.name).stem, **wishes)
+    return make_sheet(notes, result.pedal, Path(session.name).stem, **options)
 
 
 def sheet_message(
@@ -375,7 +375,7 @@ SHEET_TYPES = {"musicxml": "application/vnd.recordare.musicxml+xml", "pdf": "app
 def file_message(
     session: Session,  # for its name, and for a score
     result: Transcription,  # notes and pedal
-    message: dict[str, Any],  # the suffix as `format`, and `wishes` for a score
+    message: dict[str, Any],  # the suffix as `format`, and `options` for a score
 ) -> tuple[dict[str, Any], list[bytes]]:  # label and content
     "A file for the browser to save; raises `PianoamtError` for a format it cannot write."
     suffix, types = message.get("format"), {**MEDIA_TYPES, **SHEET_TYPES}
@@ -385,7 +385,7 @@ def file_message(
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
         path = Path(folder) / f"notes.{suffix}"
         if suffix in SHEET_TYPES:
-            session_sheet(session, message.get("wishes", {})).save(path)
+            session_sheet(session, message.get("options", {})).save(path)
         else:
             result.save(path)
         content = path.read_bytes()
@@ -511,8 +511,8 @@ def receive(
         elif history and kind == "file":
             widget.send(*file_message(history.present, explorer.result, message))
         elif history and kind == "sheet":
-            wishes = message.get("wishes", {})
-            widget.send(*sheet_message(session_sheet(history.present, wishes)))
+            options = message.get("options", {})
+            widget.send(*sheet_message(session_sheet(history.present, options)))
         elif history:
             steps = {"undo": -1, "redo": 1}
             next_one = history.step(steps[kind]) if kind in steps else history.add(message)

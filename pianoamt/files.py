@@ -115,7 +115,7 @@ def clean_path(
 # %% ../nbs/00c_files.ipynb #same1
 def same_name(
     name: str,  # of a file, or a path
-) -> str:  # equal for names that some disk takes for the same
+) -> str:  # equal for names that some disks treat as the same
     "Remove differences in capitals and in the encoding of accents."
     return unicodedata.normalize("NFC", name).casefold()
 

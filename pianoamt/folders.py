@@ -154,7 +154,7 @@ def check_names(
     for path, name in names.items():
         other = owners.setdefault(same_name(name), path)
         if other != path:
-            both = f"{show_path(other)} and {show_path(path)} would have results of one name"
+            both = f"{show_path(other)} and {show_path(path)} would have results of the same name"
             cure = f"--keep-suffix (writes {show_path(path.name)}.mid)"
             cure = "--base FOLDER" if other.suffix.lower() == path.suffix.lower() else cure
             raise PianoamtError(f"{both}; use {cure}, rename one, or give each its own --out")
@@ -203,7 +203,7 @@ def append_row(
 # %% ../nbs/30_folders.ipynb #r05
 def _read_row(
     line: str,  # of a report
-) -> dict[str, Any] | None:  # None for a torn or foreign line
+) -> dict[str, Any] | None:  # None for an incomplete line, or one of another program
     "Read one line of a report."
     try:
         row: dict[str, Any] = json.loads(line)
@@ -470,7 +470,9 @@ def run_on_cluster(
                 task = waiting.pop(future)
                 yield task, future.exception() or future.result()
         except CancelledError:
-            raise SetupError("the Dask scheduler is gone; run it again later") from None
+            raise SetupError(
+                "the Dask scheduler does not answer any more; run the command again"
+            ) from None
         finally:
             for future in waiting:
                 future.cancel()

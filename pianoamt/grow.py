@@ -40,13 +40,13 @@ class Axis:
         return (np.arange(self.times)[:, None] * (self.old + self.extra) + row).ravel()
 
 # %% ../nbs/14_grow.ipynb #g008
-NOISE = 0.3  # in a copy, as a share of the array's standard deviation
+NOISE = 0.3  # standard deviation of the noise in a copy, relative to the array's
 
 
 def grow_tensor(
     small: Tensor,  # a weight: outputs along the first axis, inputs along the second, if any
     out: Axis,  # how the first axis grows
-    into: Axis | None = None,  # how the second one does
+    into: Axis | None = None,  # how the second axis grows
     generator: torch.Generator | None = None,  # of the noise
 ) -> Tensor:  # the larger weight, with the old numbers at `kept`
     "Copy, add noise to the new outputs, and multiply every new input by zero."

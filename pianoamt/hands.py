@@ -24,9 +24,9 @@ WINDOW = (2 * WINDOW_GROUPS + 1, 2 * WINDOW_KEYS + 1)
 def hand_windows(
     groups: Groups,  # chords
     pitch: npt.NDArray[np.int64],  # of the notes
-    logit: npt.NDArray[np.float64],  # first opinion on each note, above 0: right hand
+    logit: npt.NDArray[np.float64],  # the pulse network's predictions, above 0: right hand
     rows: npt.NDArray[np.int64],  # notes to look at
-) -> npt.NDArray[np.float32]:  # struck keys and opinions around each, shape (rows, 2 * 17 * 49)
+) -> npt.NDArray[np.float32]:  # struck keys and predictions around each, shape (rows, 2 * 17 * 49)
     "The windows of some notes."
     shape = len(groups.time) + 2 * WINDOW_GROUPS, 88 + 2 * WINDOW_KEYS
     at, key = groups.group + WINDOW_GROUPS, pitch - 21 + WINDOW_KEYS
@@ -36,14 +36,14 @@ def hand_windows(
         roll[at, key] = values
         windows = np.lib.stride_tricks.sliding_window_view(roll, WINDOW)
         layers.append(windows[groups.group[rows], pitch[rows] - 21].copy())
-    layers[1][:, WINDOW_GROUPS, WINDOW_KEYS] = 0  # its own opinion comes with the facts
+    layers[1][:, WINDOW_GROUPS, WINDOW_KEYS] = 0  # the note's own prediction is one of its facts
     return np.concatenate([layer.reshape(len(rows), -1) for layer in layers], 1)
 
 # %% ../nbs/24_hands.ipynb #c009
 def hand_facts(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     groups: Groups,  # its chords
-    logit: npt.NDArray[np.float64],  # first opinion on each note
+    logit: npt.NDArray[np.float64],  # the pulse network's prediction for each note
 ) -> npt.NDArray[np.float32]:  # shape (notes, 22)
     "Distances in time, height, length and place in the chord of each note."
     n, time, group = len(groups.time), groups.time, groups.group
@@ -67,16 +67,16 @@ HAND_FEATURES = 2 * WINDOW[0] * WINDOW[1] + 2 * WINDOW_GROUPS + 6
 
 def first_opinion(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
-    pulse: Pulse,  # chords and what the pulse network says of them
+    pulse: Pulse,  # chords and the pulse network's predictions
 ) -> npt.NDArray[np.float64]:  # log odds of the right hand, shape (notes,)
-    "What the pulse network thinks of each note's hand."
+    "The pulse network's prediction of each note's hand."
     opinion: npt.NDArray[np.float64] = pulse.heads["hand"][pulse.groups.group, notes["pitch"] - 21]
     return opinion
 
 
 def hand_logits(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
-    pulse: Pulse,  # chords and what the pulse network says of them
+    pulse: Pulse,  # chords and the pulse network's predictions
 ) -> npt.NDArray[np.float64]:  # above 0: right hand, shape (notes,)
     "Which hand plays each note, as log odds."
     groups, pitch = pulse.groups, notes["pitch"].astype(np.int64)
@@ -120,7 +120,7 @@ KEY_CHANGE, KEY_STEP = 30.0, 4.0  # cost of a new key signature, and of each fif
 def find_keys(
     bar: npt.NDArray[np.int64],  # of each group
     bars: int,  # how many there are
-    log_key: npt.NDArray[np.float64],  # what the network says, shape (groups, 15)
+    log_key: npt.NDArray[np.float64],  # the network's predictions, shape (groups, 15)
     chroma: npt.NDArray[np.float64],  # notes of each pitch class, shape (groups, 12)
     network: float = 0.1,  # weight of the network, of one group
 ) -> npt.NDArray[np.int64]:  # fifths, -7 (flats)..7 (sharps), shape (bars,)
@@ -142,7 +142,7 @@ def spell_notes(
     pitch: npt.NDArray[np.int64],  # of each note
     fifths: npt.NDArray[np.int64],  # key signature at each note
     log_spelling: npt.NDArray[np.float64],  # shape (groups, 12, 3)
-    pull: float = 0.1,  # towards the signature, a fifth
+    pull: float = 0.1,  # cost of each fifth away from the signature
 ) -> npt.NDArray[np.int64]:  # place on the line of fifths, C is 0
     "Name each note."
     choice = (7 * (pitch % 12) + 6) % 12 - 18

@@ -138,7 +138,7 @@ def level_kernels(
     seconds: npt.NDArray[np.float64],  # window length of each, shape (bins,)
     sample_rate: int,  # in Hz
     hop: int,  # samples between frames, a power of two
-) -> list[Tensor]:  # a level: cosines, then sines, shape (odd samples, 2 * bins), highest first
+) -> list[Tensor]:  # one a level, highest first: cosines, then sines, shape (odd samples, 2 * bins)
     "Kernels of every level at its own rate; zero where a bin's band passes the Nyquist frequency."
     level = cqt_octaves(frequencies, sample_rate, hop)
     kept = below_nyquist(frequencies, seconds, sample_rate)
@@ -255,7 +255,7 @@ def check_transform(
             "more than 128 keys, more than 64 bins in a semitone, or a pitch beyond MIDI's"
         )
     if whole[1] & (whole[1] - 1):
-        raise ValueError("a hop is a power of two")
+        raise ValueError("the hop must be a power of two")
 
 # %% ../nbs/03_hcqt.ipynb #c041
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ModelConfig:
     note_hidden: int = 32  # hidden size of the LSTM for frame, offset, release, velocity
     pedal_hidden: int = 16  # hidden size of the pedal's LSTM
     lstm_stride: int = 2  # frames folded into one step of an LSTM
-    chunk: int = 32  # frames after which the backward LSTMs begin anew in training
+    chunk: int = 32  # frames after which the backward LSTMs restart in training
     lookahead: tuple[int, int, int] = (
         24,
         40,
@@ -100,7 +100,7 @@ class ModelConfig:
         if max(self.lookahead) > 8 * self.chunk:
             raise ValueError(
                 "no lookahead may be more than 8 times chunk"
-            )  # each hears all of it anew
+            )  # each recomputes all of it
 
     @property
     def lags(self) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ class ModelConfig:
 
     @property
     def lookahead_frames(self) -> int:
-        "Frames of features after one that its answers wait for."
+        "Frames of features that the predictions for a frame wait for."
         return self.lags[-1] + self.conv_context
 
 # %% ../nbs/05_model.ipynb #sizes5
@@ -132,7 +132,7 @@ def config_from_dict(
 
 # %% ../nbs/05_model.ipynb #c008
 class InstanceNorm(nn.Module):
-    """Normalise each channel of each item by its own statistics, or, settled or in eval mode, by their averages."""
+    """Normalise each channel of each item by its own statistics; frozen or in eval mode, by their averages."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -259,7 +259,7 @@ class LookaheadLSTM(nn.Module):
         inputs: int,  # size of one step of a sequence
         hidden: int,  # hidden size of each direction
         chunk: int,  # steps in a chunk
-        lookahead: int,  # steps beyond a chunk that its last one may know of
+        lookahead: int,  # steps beyond a chunk that the backward LSTM reads first
         lag: int = 0,  # chunks end this many steps before multiples of `chunk`
     ) -> None:
         super().__init__()
@@ -296,9 +296,9 @@ class FGLSTM(nn.Module):
         hidden: int,  # hidden size of each direction
         outputs: int,  # values to give for every frame and key
         stride: int = 2,  # frames folded into one step
-        chunk: int = 32,  # frames after which the LSTM begins anew backwards; multiples of the stride, all three
-        lookahead: int = 24,  # frames beyond a chunk that it hears
-        lag: int = 0,  # frames by which chunks end before multiples of `chunk`
+        chunk: int = 32,  # frames after which the backward LSTM restarts, a multiple of stride
+        lookahead: int = 24,  # frames beyond a chunk that it reads, a multiple of stride
+        lag: int = 0,  # frames by which chunks end before multiples of `chunk`, a multiple of stride
     ) -> None:
         super().__init__()
         self.stride, self.outputs = stride, outputs
@@ -321,7 +321,7 @@ class FGLSTM(nn.Module):
     def answer(
         self,
         sequences: Tensor,  # shape (batch * keys, steps, stride * channels)
-        states: Tensor,  # of the LSTM, shape (batch * keys, steps, 2 * hidden)
+        states: Tensor,  # the LSTM's, shape (batch * keys, steps, 2 * hidden)
     ) -> Tensor:  # shape (batch * keys, frames, outputs)
         "The values of every frame, from its own features and the LSTM's states."
         direct = self.direct(sequences.unflatten(2, (self.stride, -1)))
@@ -334,7 +334,7 @@ class FGLSTM(nn.Module):
     ) -> tuple[
         Tensor, Tensor
     ]:  # values (batch, outputs, frames, keys); states (batch, keys, steps, 2 * hidden)
-        "Run along time at every key; where frames are missing to a whole step, empty ones follow."
+        "Run along time at every key; empty frames complete the last step."
         frames, keys = picture.shape[2:]
         sequences = self.fold(F.pad(picture, (0, 0, 0, -frames % self.stride)))
         states = self.lstm(sequences)
@@ -350,9 +350,9 @@ class PedalHead(nn.Module):
         states: int,  # size of a key's state
         hidden: int,  # hidden size of each direction
         stride: int,  # frames in a step
-        chunk: int = 32,  # frames after which the LSTM begins anew backwards; multiples of the stride, all three
-        lookahead: int = 24,  # frames beyond a chunk that it hears
-        lag: int = 0,  # frames by which chunks end before multiples of `chunk`
+        chunk: int = 32,  # frames after which the backward LSTM restarts, a multiple of stride
+        lookahead: int = 24,  # frames beyond a chunk that it reads, a multiple of stride
+        lag: int = 0,  # frames by which chunks end before multiples of `chunk`, a multiple of stride
     ) -> None:
         super().__init__()
         self.lstm = LookaheadLSTM(
@@ -499,9 +499,9 @@ def _check_tensors(
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
         raise ValueError("its tensors are not those of its configuration")
     if not isinstance(info, dict):
-        raise ValueError("its notes are no table")
+        raise ValueError("its notes are not a table")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-        raise ValueError("it holds weights that are no numbers")
+        raise ValueError("it holds weights that are NaN or infinite")
 
 # %% ../nbs/05_model.ipynb #c040
 class WeightsError(PianoamtError):

@@ -250,7 +250,7 @@ def _read_number(
     raise PianoamtError("a damaged MIDI file (a number of more than four bytes)")
 
 # %% ../nbs/01a_midi.ipynb #tr1
-_SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes of short system messages, else none
+_SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes of short system messages; others: none
 _SUSTAIN, _SOUND_OFF, _RESET, _NOTES_OFF = 64, 120, 121, 123  # controllers; 124..127 end notes, too
 _CONTROLLERS = frozenset({_SUSTAIN, _SOUND_OFF, _RESET, *range(_NOTES_OFF, 128)})
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 # %% ../nbs/08b_onnx_engine.ipynb #c005
 class Graph:
-    """ONNX operators, from front to back; what they give goes by name."""
+    """A list of ONNX operators in order; each result has a name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -73,7 +73,7 @@ class Graph:
         self,
         operator: str,  # from https://onnx.ai/onnx/operators
         *inputs: str | npt.ArrayLike,  # names of tensors, or arrays
-        result: str = "",  # name for what it gives; made up where there is none
+        result: str = "",  # name of the result; chosen here if empty
         **attributes: Any,  # the operator's own
     ) -> str:  # the name
         "Append an operator."
@@ -115,7 +115,7 @@ def tensor_value(
     shape: Sequence[int | str] | None = None,  # numbers, names where it varies, or unknown
     whole: bool = False,  # int64 instead of float32
 ) -> "ValueInfoProto":  # its description
-    "Describe an end of a graph."
+    "Describe an input or output of a graph."
     from onnx import TensorProto
     from onnx.helper import make_tensor_value_info
 
@@ -145,7 +145,7 @@ def _array(
 
 
 def add_halving(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     halve: "Halve",  # what to write out
     audio: str,  # shape (batch, 1, samples)
 ) -> str:  # shape (batch, 1, ceil(samples / 2))
@@ -159,7 +159,7 @@ def add_halving(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c014
 def add_bins(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     cqt: "CQT",  # what to write out
     audio: str,  # shape (batch, 1, samples)
     reach: int,  # frames to leave out at the start; one more at the end
@@ -180,7 +180,7 @@ def add_bins(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c017
 def add_features(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     hcqt: "HCQT",  # what to write out
     audio: str,  # shape (samples,)
 ) -> str:  # the network's input, shape (1, channels, frames, keys), without `reach` at either end
@@ -199,7 +199,7 @@ def add_features(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c021
 def add_convolution(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     convolution: "nn.Module",  # what to write out, a Conv2d or HDConv
     scale: "Tensor",  # factor for every channel of the result, shape (channels,)
     shift: "Tensor",  # added to every channel after that, shape (channels,)
@@ -228,11 +228,11 @@ def add_convolution(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c021b
 def add_block(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     block: "Block",  # what to write out, as it is in use
     picture: str,  # shape (1, channels, frames, keys)
     name: str,  # under which it remembers the last four frames, if it looks along time
-) -> str:  # shape (1, channels of the convolution, frames, keys), of two frames further back then
+) -> str:  # shape (1, channels of the convolution, frames, keys); two frames further back if it looks along time
     "Convolve, normalise, rectify: the normalisation goes into the weights."
     from torch import nn
 
@@ -241,14 +241,14 @@ def add_block(
         shape = (1, block.convolution.in_channels, 4, KEYS)
         picture, _ = graph.remember(name, picture, 2, shape)
         middle = graph.add("Slice", picture, [2], [-2], [2])
-    scale = norm.weight / (norm.running_var + 1e-5).sqrt()  # PyTorch adds as much
+    scale = norm.weight / (norm.running_var + 1e-5).sqrt()  # as PyTorch does
     shift = norm.bias - norm.running_mean * scale
     out = graph.add("Relu", add_convolution(graph, block.convolution, scale, shift, picture))
     return graph.add("Add", middle, out) if block.residual else out
 
 # %% ../nbs/08b_onnx_engine.ipynb #c025
 def add_lstm(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     lstm: "nn.LSTM",  # what to write out: one layer, one direction
     sequences: str,  # shape (steps, sequences, inputs)
     direction: str = "forward",  # forward or reverse
@@ -273,12 +273,12 @@ def add_lstm(
 
 # %% ../nbs/08b_onnx_engine.ipynb #look1
 def add_lookahead(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     lstm: "LookaheadLSTM",  # what to write out
     sequences: str,  # the next steps, shape (steps, count, inputs)
     name: str,  # under which it remembers
     count: int = KEYS,  # sequences side by side
-) -> tuple[str, str]:  # steps answered, `lookahead` back; states (steps, count, 2 * hidden)
+) -> tuple[str, str]:  # the steps that are final; states (steps, count, 2 * hidden)
     "Run an LSTM in both directions over a piece."
     forward, memory = lstm.forward_lstm, (f"{name}_hidden", f"{name}_cell")
     shape = (lstm.lookahead, count, forward.input_size)
@@ -292,7 +292,7 @@ def add_lookahead(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c031
 def add_group(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     group: "FGLSTM",  # what to write out
     sequences: str,  # the next steps, shape (steps, keys, stride * channels)
     name: str,  # under which it remembers
@@ -309,7 +309,7 @@ def add_group(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c034
 def add_waiting(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     values: str,  # shape (steps, keys, stride, outputs)
     name: str,  # under which they are remembered
     shape: tuple[int, ...],  # of those that wait
@@ -320,7 +320,7 @@ def add_waiting(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c040
 def add_heads(
-    graph: Graph,  # grows
+    graph: Graph,  # changed in place
     network: "PianoNet",  # what to write out
     trunk: str,  # shape (1, channels, frames, keys)
 ) -> tuple[str, str]:  # logits (frames, keys, 5) and, for the pedal, (frames)
@@ -374,13 +374,13 @@ def make_graph(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c046
 ONNX_FORMAT = "pianoamt-onnx-3"
-LARGEST_DIFFERENCE = 1e-3  # that probabilities of graph and network may show
+LARGEST_DIFFERENCE = 1e-3  # between probabilities of graph and network
 
 
 def need(
     name: str,  # of an optional package
 ) -> ModuleType:  # the package
-    "Import a package that not everybody has; raises `PianoamtError` where it is missing."
+    "Import an optional package; raises `PianoamtError` if it is missing."
     try:
         return import_module(name)
     except ImportError as error:
@@ -390,7 +390,7 @@ def need(
 def checksum(
     path: str | Path,  # any file
 ) -> str:  # its SHA-256, in hexadecimal
-    "By what the contents of a file can be told from others."
+    "The checksum of a file's contents."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 # %% ../nbs/08b_onnx_engine.ipynb #c048
@@ -414,8 +414,8 @@ def empty_memory(
 # %% ../nbs/08b_onnx_engine.ipynb #28ecf4a0
 def graph_error(
     model: bytes,  # a serialised model
-    transform: "HCQT",  # what it
-    network: "PianoNet",  # was made from
+    transform: "HCQT",  # that it was made from
+    network: "PianoNet",  # that it was made from
 ) -> float:  # largest difference of any probability or strength
     "How far a graph is from its network, over three pieces of noise."
     import torch
@@ -438,8 +438,8 @@ def graph_error(
 def export_onnx(
     path: str | Path,  # an .onnx file, replaced in one step
     weights: str | Path | None = None,  # weights file, "tiny", or None for the default
-) -> float:  # largest difference from the network that was met
-    "Write transform and network to one ONNX file; raises `PianoamtError` should the two disagree."
+) -> float:  # largest difference from the network that was found
+    "Write transform and network to one ONNX file; raises `PianoamtError` if they disagree."
     onnx, weights = need("onnx"), find_weights(weights)
     need("onnxruntime")
     from pianoamt.hcqt import HCQT
@@ -475,11 +475,11 @@ def load_session(
     options.intra_op_num_threads = 1
     if not Path(path).is_file():
         raise PianoamtError(f"{path}: no such ONNX model")
-    try:  # with its fallback it would print a report of its own and try again
+    try:  # with a fallback the runtime would print its own report and try again
         return runtime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
-    except Exception as error:  # the runtime's errors share no class of their own
+    except Exception as error:  # the runtime's errors have no common class
         raise PianoamtError(
             f"{path}: damaged or not an ONNX model ({str(error).splitlines()[0][:120]})"
         ) from error
@@ -489,7 +489,7 @@ def read_notes(
     session: Any,  # an opened model
     path: Path,  # its file, for messages
 ) -> tuple[dict[str, Any], Windows]:  # what was saved with the weights; how to cut a recording
-    "What a model of ours says about itself; raises `PianoamtError` for any other."
+    "Read the metadata of one of our models; raises `PianoamtError` for any other."
     try:
         notes = session.get_modelmeta().custom_metadata_map
         if notes.get("format") == ONNX_FORMAT:
@@ -499,10 +499,10 @@ def read_notes(
             return dict(json.loads(notes["info"])), Windows(delay=delay, reach=reach)
     except (KeyError, ValueError, TypeError, RecursionError):
         raise PianoamtError(
-            f"{path}: an ONNX model of pianoamt's with damaged notes; export it anew"
+            f"{path}: an ONNX model of pianoamt's with damaged metadata; export it again"
         ) from None
     if notes.get("format", "").startswith("pianoamt-onnx-"):
-        raise PianoamtError(f"{path}: exported by another version of pianoamt; export it anew")
+        raise PianoamtError(f"{path}: exported by another version of pianoamt; export it again")
     raise PianoamtError(
         f"{path}: an ONNX model, but not one of pianoamt's (no format {ONNX_FORMAT!r})"
     )

@@ -59,8 +59,8 @@ def hear_lstm(
     lstm: LookaheadLSTM,  # of a network in eval mode
     sequences: Tensor,  # the next steps, shape (n, steps, inputs)
     memory: Memory,  # changed in place
-    name: str,  # under which the LSTM's part of the memory stands
-) -> tuple[Tensor, Tensor]:  # steps answered, `lookahead` back; states (n, steps, 2 * hidden)
+    name: str,  # of this LSTM's part of the memory
+) -> tuple[Tensor, Tensor]:  # the steps that are final; states (n, steps, 2 * hidden)
     "Run an LSTM in both directions over a piece."
     steps, (hidden, cell) = sequences.shape[1], (memory[f"{name}_hidden"], memory[f"{name}_cell"])
     heard = torch.cat([memory[f"{name}_waiting"], sequences], dim=1)
@@ -73,7 +73,7 @@ def hear_lstm(
 def hold_back(
     values: Tensor,  # of the newest frames, shape (n, frames, outputs)
     memory: Memory,  # changed in place
-    name: str,  # under which the frames that wait stand in the memory
+    name: str,  # of the waiting frames in the memory
 ) -> Tensor:  # as many frames, from further back
     "Delay values by as many frames as the memory holds."
     waiting, frames = torch.cat([memory[name], values], dim=1), values.shape[1]

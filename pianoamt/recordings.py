@@ -112,9 +112,7 @@ def choose_track(
     tracks.sort(key=lambda track: not track.disposition & Disposition.default)
     heard = next((track for track in tracks if not _is_silent(path, track.index)), tracks[0])
     number = names.pop(heard.index)
-    return heard, [
-        f"{len(tracks)} sound tracks: {number} is heard, not {', '.join(names.values())}"
-    ]
+    return heard, [f"{len(tracks)} sound tracks: {number} is used, not {', '.join(names.values())}"]
 
 # %% ../nbs/01b_recordings.ipynb #r018
 @dataclass
@@ -164,7 +162,7 @@ def decode_packets(
 # %% ../nbs/01b_recordings.ipynb #r024
 _JITTER = 0.03  # s: some containers round their stamps to a whole frame
 _RESTART = 0.5  # s after the first stamp: joined files begin again about there
-_LONGEST_GAP, _LONGEST_OVERLAP = 3600.0, 10.0  # s: whatever jumps farther is another clock
+_LONGEST_GAP, _LONGEST_OVERLAP = 3600.0, 10.0  # s: a larger jump means another clock
 
 
 def _clock(media: "InputContainer") -> tuple[bool, float]:
@@ -241,7 +239,7 @@ def stated_seconds(
         return _mp3_seconds(path, findings)
     if not track.duration:
         return media.duration / 1e6 if media.duration else None
-    base = float(track.time_base or 0)  # of a guess it is not a sample
+    base = float(track.time_base or 0)  # not the length of a sample if FFmpeg guesses
     guessed = abs(base * (track.rate or 0) - 1) > 1e-6 or track.codec.name.startswith("amr")
     if counts and guessed:
         return None
@@ -303,7 +301,7 @@ def find_missing(
         stated = max(stated or 0.0, heard + missing)
         if hidden > 1:
             after = f"{hidden:.1f} s follow the {heard:.1f} s that its header states"
-            return f"incomplete: {after}; mend its header (sox --ignore-length OLD NEW)"
+            return f"incomplete: {after}; repair its header (sox --ignore-length OLD NEW)"
     if stated and stated - heard > _LEAST_MISSING:
         rest = stated - heard
         return f"incomplete: {heard:.1f} of {stated:.1f} s can be read, {rest:.1f} s are missing"
@@ -382,7 +380,7 @@ def check_samples(
         hint = "expected floats in [-1, 1]; divide 16-bit integers by 32768"
         raise AudioError(f"sound of {found.dtype}: {hint}")
     if not np.abs(found.astype(np.float64)).max(initial=0) <= LARGEST_SAMPLE:  # nor NaN
-        raise AudioError("samples that are no sound (NaN, infinite or huge)")
+        raise AudioError("invalid samples (NaN, infinite or huge)")
     if not isinstance(sample_rate, (int, float, np.number)) or not 1_000 <= sample_rate <= 768_000:
         raise AudioError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
     return found.astype(np.float32)

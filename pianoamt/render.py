@@ -229,7 +229,7 @@ def lifted_dampers(
     samples: int,  # how many
     rate: int,  # in Hz
     release: float,  # samples for a damped string to fall to 1/e
-) -> list[npt.NDArray[np.float32]]:  # two gates, 0 to 1, for alternate pedals, shape (samples,)
+) -> list[npt.NDArray[np.float32]]:  # two gates, 0 to 1, for alternate presses, shape (samples,)
     "Gates for undamped strings, open while the pedal is down and a little longer."
     is_down = np.concatenate([[False], pedal["value"] >= 64, [False]])
     times = np.concatenate([pedal["time"], [np.inf]])
@@ -249,7 +249,7 @@ def lifted_dampers(
 def add_sympathetic_resonance(
     dry: npt.NDArray[np.float32],  # the strings that were struck, shape (samples,)
     gates: list[npt.NDArray[np.float32]],  # when the others may sound, from `lifted_dampers`
-    response: npt.NDArray[np.float32],  # how they do, from `sympathetic_strings`
+    response: npt.NDArray[np.float32],  # how they sound, from `sympathetic_strings`
     level_db: float,  # their level against the dry sound's, if that were noise
 ) -> npt.NDArray[np.float32]:  # both together, same shape
     "Add the resonance of the other strings while the pedal is down."

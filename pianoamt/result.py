@@ -94,13 +94,13 @@ class Transcription:
 
     def sheet(
         self,
-        **wishes: Any,  # meter, tempo, key …: fields of `SheetOptions`
+        **options: Any,  # meter, tempo, key …: fields of `SheetOptions`
     ) -> "Sheet":  # shows itself engraved; `save` writes MusicXML, PDF, SVG and PNG
         """Write the notes as sheet music."""
         from pianoamt.sheet import make_sheet
 
         title = self.source.stem if self.source else ""
-        return make_sheet(self.notes, self.pedal, title, **wishes)
+        return make_sheet(self.notes, self.pedal, title, **options)
 
     def _repr_html_(self) -> str:
         """Show the roll, the recording if it was a file, and the transcription to listen to."""

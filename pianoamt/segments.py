@@ -327,13 +327,15 @@ class DataConfig:
         names = [self.folder, self.store, *self.recordings, *self.held_out]
         names += [*self.midi_shares, *self.teacher_recordings]
         if not all(isinstance(name, str) for name in names) or isinstance(self.recordings, str):
-            raise ValueError("folders, packs and names to hold out are texts, the latter in lists")
+            raise ValueError(
+                "folders, packs and held-out names must be strings, the names in a list"
+            )
         shares = [self.rendered_share, *self.teacher_recordings.values()]
         numbers = [*shares, *self.midi_shares.values(), self.transpose, self.overlay]
         if not all(isinstance(each, (int, float)) and 0 <= each < math.inf for each in numbers):
-            raise ValueError("shares are numbers from 0 on")
+            raise ValueError("shares must be numbers of at least 0")
         if sum(shares) > 1 + 1e-9:
-            raise ValueError("rendered_share and the shares of teacher_recordings exceed 1 in sum")
+            raise ValueError("rendered_share and the teacher_recordings add up to more than 1")
         if not sum(self.midi_shares.values()) > 0:
             raise ValueError("midi_shares names no pack to draw from")
 

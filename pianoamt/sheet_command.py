@@ -48,7 +48,7 @@ def read_played(
         result = transcriber().transcribe(path)
         played = Performance(result.notes, result.pedal)
     if not len(played.notes):
-        raise PianoamtError(f"{show_path(path)}: no notes of a piano in it")
+        raise PianoamtError(f"{show_path(path)}: it holds no piano notes")
     return played
 
 # %% ../nbs/34a_sheet_command.ipynb #c010
@@ -56,7 +56,7 @@ def write_sheet(
     path: Path,  # a recording or a MIDI file
     out: Path,  # folder for the results
     formats: Sequence[str],  # ".musicxml", ".pdf", ".svg", ".png"
-    wishes: dict[str, Any],  # fields of `SheetOptions`
+    options: dict[str, Any],  # fields of `SheetOptions`
     transcriber: "Callable[[], Transcriber]",  # loads the network for recordings
     overwrite: bool = False,  # replace existing files
 ) -> "tuple[Sheet, list[Path]]":  # the sheet, and the files written
@@ -69,7 +69,7 @@ def write_sheet(
             raise PianoamtError(f"{show_path(target)} already exists; use --overwrite or --out")
     played = read_played(path, transcriber)
     try:
-        sheet = make_sheet(played.notes, played.pedal, path.stem, **wishes)
+        sheet = make_sheet(played.notes, played.pedal, path.stem, **options)
     except PianoamtError as error:
         raise PianoamtError(f"{show_path(path)}: {error}") from None
     return sheet, [file for suffix in formats for file in sheet.save(out / f"{path.stem}{suffix}")]
@@ -130,12 +130,12 @@ def sheet(
     from pianoamt.folders import TranscribeOptions, load_transcriber
 
     suffixes, done = sheet_suffixes(formats), 0
-    wishes = {"meter": meter, "tempo": tempo, "first_downbeat": first_downbeat, "key": key}
-    wishes |= {"level": level, "simple": simple, "pedal_marks": pedal}
+    options = {"meter": meter, "tempo": tempo, "first_downbeat": first_downbeat, "key": key}
+    options |= {"level": level, "simple": simple, "pedal_marks": pedal}
     load = cache(lambda: load_transcriber(TranscribeOptions(device=device, weights=weights)))
     for path in inputs:
         try:
-            result, written = write_sheet(path, out, suffixes, wishes, load, overwrite)
+            result, written = write_sheet(path, out, suffixes, options, load, overwrite)
             typer.echo(f"{show_path(path)}: {result!r} → {', '.join(map(show_path, written))}")
             done += 1
         except PianoamtError as error:

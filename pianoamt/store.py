@@ -219,7 +219,7 @@ def read_manifest(
 def source_stamp(
     piece: Piece,  # with recording and notes
 ) -> tuple[int, ...]:  # size and time stamp of recording and notes
-    "What changes when a recording or its notes change."
+    "Identify the present version of a recording and its notes."
     found = [path.stat() for path in (piece.audio, piece.midi) if path]
     return tuple(number for stat in found for number in (stat.st_size, stat.st_mtime_ns))
 
@@ -282,7 +282,7 @@ def is_unchanged(
     "Whether a piece has not changed since it was stored."
     try:
         now = (piece.has_pedal, source_stamp(piece))
-    except OSError:  # a file is gone
+    except OSError:  # a file is missing
         return True
     return not (piece.audio and piece.midi) or now == (stored.has_pedal, stored.sources)
 
@@ -411,7 +411,9 @@ class FeatureStore:
         return rows, array_to_rolls(dense)
 
 # %% ../nbs/12_store.ipynb #c063d
-WITHOUT_PEDAL = dict.fromkeys(("frame", "offset", "pedal"), 0.0)  # what `.tsv` notes cannot tell
+WITHOUT_PEDAL = dict.fromkeys(
+    ("frame", "offset", "pedal"), 0.0
+)  # unknown if the notes are a `.tsv` table
 
 
 def target_tensors(

@@ -69,13 +69,13 @@ class RollStream:
         self.heard, self.next_frame = 0, self.finder.begin  # samples in; frame that goes out next
         # the hops of a file and of a stream begin at the same frames
         before, windows = engine.windows.before + -sound % hop, engine.windows
-        self._early = before + sound + windows.delay  # answers for the silence before
+        self._early = before + sound + windows.delay  # predictions for the silence before
         self._recent = np.zeros((windows.reach + sound) * HOP, np.float32)
         self._waiting = np.zeros(before * HOP, np.float32)
 
     @property
     def delay(self) -> int:
-        "Frames from one to the moment at which it is final, at most."
+        "How many frames pass at most until a frame is final."
         return self.hop + self.sound + self.engine.windows.delay
 
     def _push(
@@ -99,7 +99,7 @@ class RollStream:
         rolls: list[Rolls],  # the next frames
         end: int | None = None,  # frame at which the recording ends, if it does
     ) -> list[Rolls]:  # of the frames that exist
-        "Put empty frames in for the silence in front; leave out what lies before the recording and behind it."
+        "Insert empty frames for the silence in front; leave out frames outside the recording."
         parts, silent = [], max(0, self.finder.begin - self.next_frame)
         for part in (silent_rolls(silent), *rolls):
             begin, self.next_frame = self.next_frame, self.next_frame + len(part)
@@ -112,7 +112,7 @@ class RollStream:
         self,
         samples: npt.NDArray[np.float32],  # mono at 16 kHz, any number
     ) -> list[Rolls]:  # consecutive pieces that became final
-        "Hear more of the recording."
+        "Process more of the recording."
         self.heard += len(samples)
         return self._give(self._push(self.finder.feed(samples)))
 
@@ -202,7 +202,7 @@ def held_back(
     given, most = 0, 0.0
     for fed in range(
         step, int(rate) * (20 if rate < 4_000 else 1) + 1, step
-    ):  # the lower, the later it is largest
+    ):  # the lower the rate, the later the maximum
         given += len(probe.resample_chunk(np.zeros(step, np.float32)))
         most = max(most, fed / rate - given / SAMPLE_RATE)
     return most
@@ -267,7 +267,7 @@ class Stream(RunningTranscription):
 
     @property
     def latency(self) -> float:
-        "How long after its end, at most, a note is returned, s of sound; what computing takes comes on top."
+        "The longest time from a note's end until it is returned, s of sound; computing takes more."
         heard = self._rolls.delay / FRAMES_PER_SECOND + self._notes.latency
         return heard * self.speed + self._inlet.held
 
@@ -277,7 +277,7 @@ class Stream(RunningTranscription):
     ) -> list[
         npt.NDArray[Any]
     ]:  # tables of `NOTE_DTYPE`, none of them empty: the notes that became final
-        "Hear more; raises `PianoamtError` for a block that is no sound, which changes nothing."
+        "Take the next block; an invalid one raises `PianoamtError` and changes nothing."
         if not self._is_open:
             raise PianoamtError("this stream is closed; open another")
         return self.decode(self._rolls.feed(self._inlet.feed(block)))
@@ -309,7 +309,7 @@ def import_sounddevice() -> ModuleType:
 
 # %% ../nbs/08d_stream.ipynb #mic2
 MOST_BEHIND = (
-    60.0  # seconds of sound that may wait for a slow machine; what comes then is lost, and counted
+    60.0  # seconds of sound that may wait for a slow machine; later sound is lost, and counted
 )
 
 
@@ -326,7 +326,7 @@ class Microphone:
         self._blocks: queue.Queue[npt.NDArray[np.float32]] = queue.Queue(
             round(MOST_BEHIND / block_seconds)
         )
-        self.gaps = 0  # how often sound was lost before we took it
+        self.gaps = 0  # how often sound was lost
         try:
             self.name = str(sounddevice.query_devices(name, "input")["name"])
             rate = sounddevice.query_devices(name, "input")["default_samplerate"]
@@ -365,10 +365,10 @@ class Microphone:
             try:
                 yield self._blocks.get(
                     timeout=0.2
-                )  # with a timeout, so that Ctrl-C is heard on every system
+                )  # with a timeout, so that Ctrl-C works on every system
             except queue.Empty:
                 if not self._device.active:
-                    raise PianoamtError(f"{self.name}: the microphone is gone") from None
+                    raise PianoamtError(f"{self.name}: the microphone was disconnected") from None
 
 # %% ../nbs/08d_stream.ipynb #c043
 def replay(

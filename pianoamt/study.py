@@ -198,7 +198,7 @@ class SearchSpace:
     segments: int = 32  # for validation
 
     def __post_init__(self) -> None:
-        "Refuse what cannot be searched."
+        "Raise `PianoamtError` for impossible ranges or lengths."
         low, high = self.learning_rates
         if not 0 < low <= high < 1:
             expected = "expected two numbers, rising, between 0 and 1"

@@ -339,7 +339,7 @@ def show_summary(
         table.add_row("not reached", f"{left:,}")
     open_console().print(table)
     others = ", ".join(f"{what}: {count:,}" for what, count in run.passed_over.items() if count)
-    passed_over = f"passed over: {others}; " if others else ""
+    passed_over = f"ignored: {others}; " if others else ""
     typer.echo(f"{passed_over}report: {show_path(run.out / REPORT_NAME)}")
 
 # %% ../nbs/34_terminal.ipynb #c044
@@ -487,7 +487,7 @@ def find_source(
 # %% ../nbs/34_terminal.ipynb #int1
 @contextlib.contextmanager
 def hold_interrupt() -> Iterator[Callable[[], bool]]:  # tells whether Ctrl-C was pressed
-    "Let the first Ctrl-C wait until it is asked for; only in the main thread."
+    "Delay the first Ctrl-C until the caller asks for it; only in the main thread."
     pressed: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -195,7 +195,7 @@ _shared = lru_cache(maxsize=2)(Transcriber)  # one for each combination of its a
 def transcribe(
     audio: AudioLike,  # a path, samples in [-1, 1], or (samples, sample rate)
     sample_rate: float | None = None,  # of samples, in Hz; a file knows its own
-    durations: str = "key",  # key (with the pedal beside it) or pedal (extended by it)
+    durations: str = "key",  # key (with pedal events) or pedal (extended by it)
     device: str = "auto",  # auto, cpu, cuda or mps
     weights: str | Path | None = None,  # a .safetensors or .onnx file, or "tiny"; None: bundled
     tuning: float | None = None,  # cents above 440 Hz, -50 to 50; None estimates it

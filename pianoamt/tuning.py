@@ -163,7 +163,7 @@ def retune(
 
     def all_blocks() -> Iterator[npt.NDArray[np.float32]]:
         while taken:
-            yield taken.pop(0)  # so that it is forgotten
+            yield taken.pop(0)  # so that its memory is freed
         yield from blocks
 
     rate = SAMPLE_RATE * tuning_to_speed(float(tuning))

@@ -29,7 +29,7 @@ def written_lengths(
     held: npt.NDArray[np.float64],  # until when it sounds, ticks
     beat: int,  # ticks of a beat
     end: int,  # of the piece, ticks
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:  # ticks; whether it is held under others
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:  # ticks; whether others move meanwhile
     "The written length of the notes of one hand, before voices are made."
     following = next_start(start, end)
     half = beat // 2

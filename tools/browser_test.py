@@ -1,7 +1,7 @@
 """Try `pianoamt app` in a real browser: `python tools/browser_test.py` needs Chromium, its driver and selenium.
 
 A recording is uploaded, thresholds and notes are changed, the sound is played, and the downloads are compared with the
-command line's files. Then the server is asked for what it must not give. The last line counts the checks.
+command line's files. Then we request files that the server must not give. The last line counts the checks.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Count the cells of the notebooks against the house's third rule: `python tools/cells.py` prints a table.
+"""Check that cells are short and exported ones demonstrated: `python tools/cells.py` prints a table.
 
 Exported cells are short and each is demonstrated at once; ordinary cells have 3 to 6 lines in the median; prose
 introduces them. It fails where an exported cell is followed by another one instead of a demonstration, and where more cells than

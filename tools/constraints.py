@@ -1,4 +1,4 @@
-"""Write constraints.txt anew from settings.ini, for all supported Pythons: `python tools/constraints.py` (needs uv)."""
+"""Write constraints.txt again from settings.ini, for all supported Pythons: `python tools/constraints.py` (needs uv)."""
 
 import re
 import subprocess

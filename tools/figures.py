@@ -1,6 +1,6 @@
 """Write the README's tables and the model card from results: `python tools/figures.py`; `--check` only compares.
 
-No figure is copied by hand. The README's tables stand between two marks; the card is made from tools/model_card.md.
+No figure is copied by hand. The README's tables are between two marks; the card is made from tools/model_card.md.
 """
 
 import json

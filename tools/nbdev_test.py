@@ -1,4 +1,4 @@
-"""nbdev_test, which also tells what ran: `python tools/nbdev_test.py` takes all its options.
+"""nbdev_test with a count of the assertions that ran: `python tools/nbdev_test.py` takes all its options.
 
 Every assertion of a cell (`assert`, `test_eq(…)`, `assert_close(…)`, `with expect_fail(…)`, …) is counted once it has
 been passed: one for each place in a notebook, however often a loop comes by, and none for a branch never reached.

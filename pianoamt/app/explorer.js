@@ -33,7 +33,7 @@ const PAGE = `
     <label>Listen to <select name="voices">
       <option>original</option><option>transcription</option><option selected>one in each ear</option></select></label>
     <label class="grow">Sensitivity <input type="range" name="sensitivity" min="-5" max="5" step="0.1"
-      title="To the right: more notes, also soft ones. To the left: only those the network is sure of."><output></output></label>
+      title="To the right: more notes, including soft ones. To the left: only the most certain ones."><output></output></label>
   </div>
   <div class="tabs" role="tablist">
     <button role="tab" data-do="roll" aria-selected="true" aria-controls="pianoamt-roll">Piano roll</button>
@@ -633,7 +633,7 @@ class Sheet {
   get isOpen() {
     return !this.root.querySelector("#pianoamt-sheet").hidden;
   }
-  wishes() {
+  options() {
     const chosen = ["meter", "level", "key"].map((name) => [name, this.root.querySelector(`[name=${name}]`).value]);
     return Object.fromEntries(chosen.filter(([, value]) => value).map(([name, value]) => [name, name === "key" ? +value : value]));
   }
@@ -734,8 +734,8 @@ function render({ model, el }) {
     png: () => roll.canvas.toBlob((image) => save(`${state().name.replace(/\.[^.]*$/, "")}.png`, "image/png", image)),
     roll: () => openTab("roll"),
     sheet: () => openTab("sheet"),
-    musicxml: () => model.send({ kind: "file", format: "musicxml", wishes: sheet.wishes() }),
-    pdf: () => model.send({ kind: "file", format: "pdf", wishes: sheet.wishes() }),
+    musicxml: () => model.send({ kind: "file", format: "musicxml", options: sheet.options() }),
+    pdf: () => model.send({ kind: "file", format: "pdf", options: sheet.options() }),
     drawn: () => {
       sheet.follow(player.time);
       const note = roll.selected;
@@ -751,7 +751,7 @@ function render({ model, el }) {
   const engrave = () => {
     if (!sheet.isOpen) return;
     find(".reading").textContent = "Writing the score …";
-    model.send({ kind: "sheet", wishes: sheet.wishes() });
+    model.send({ kind: "sheet", options: sheet.options() });
   };
   const openTab = (name) => {
     for (const tab of ["roll", "sheet"]) {

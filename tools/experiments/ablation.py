@@ -1,10 +1,10 @@
-"""What is each lever worth on real pianos? `python tools/experiments/ablation.py --data data`.
+"""What is each change of the training data worth on real pianos? `python tools/experiments/ablation.py --data data`.
 
-From the bundled tiny weights several short runs go on: one with the data that they were trained on,
-one for each lever of harder training sound, one with all levers. Each runs as often as there are
-seeds; what differs between two seeds of one arm is chance. Every run is scored on excerpts of real
+Several short runs start from the bundled tiny weights: one with the data that they were trained on,
+one for each change that makes the training data harder, one with all changes. Each is repeated with
+several seeds; the difference between two seeds of one run is chance. Every run is scored on excerpts of real
 concert grands (DATA/real_dev) and on the beginnings of the real upright's recordings
-(DATA/maps_disklavier_dev), at the onset threshold that suits both best. Finished runs are kept, so a
+(DATA/maps_disklavier_dev), at the onset threshold that is best for both. Finished runs are kept, so a
 second call continues where the first one stopped. The table goes to results/ablation_chords.json.
 """
 

@@ -1,7 +1,7 @@
-"""A development folder that is not one instrument's: `python tools/experiments/development.py data studies/development`.
+"""Make a folder of development pieces on two instruments: `python tools/experiments/development.py data studies/development`.
 
 Links to the nine real recordings of DATA/maps_disklavier_dev, and beside them as many minutes of MAESTRO's validation
-performances, rendered in rooms on a sampled piano that no training heard. `pianoamt tune-decoder` searches on both.
+performances, rendered in rooms on a sampled piano that no training used, for `pianoamt fit-thresholds`.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@ Each recording of three sets is transcribed once: excerpts of real concert grand
 recordings of a real upright (`maps_disklavier_dev`) and eight pieces on a software piano that no
 training used. The scores of every piece go to `results/`, the means into the weights' row of
 `results/models.json`, beside what is known of their training. With `--speed` a whole command
-transcribes ten minutes in one file; leave the machine alone meanwhile.
+transcribes ten minutes in one file; run nothing else at the same time.
 """
 
 import json

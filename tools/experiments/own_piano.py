@@ -1,9 +1,9 @@
-"""What an hour of one's own recordings is worth: `python tools/experiments/own_piano.py --data data` writes results/own_piano.json.
+"""What is an hour of your own recordings worth? `python tools/experiments/own_piano.py --data data` writes results/own_piano.json.
 
-A sampled piano that no training heard stands in one room, a little out of tune, and plays MAESTRO's test performances:
+A sampled piano that no training used stands in one room, a little out of tune, and plays MAESTRO's test performances:
 takes of five minutes each, an hour of them for training, the others (their names decide) for testing. From there on
 everything is done and timed by the commands of the tutorial: check, preprocess, train from the bundled weights, then
-transcribe and score the test takes with the weights of before and of after. Leave the machine alone meanwhile.
+transcribe and score the test takes with the weights before and after. Run nothing else at the same time.
 """
 
 import json

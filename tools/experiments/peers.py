@@ -1,9 +1,9 @@
-"""Side by side with other transcribers: the same excerpts, rules and machine, one after the other.
+"""Compare with other transcribers: the same excerpts, rules and machine, one after the other.
 
 `python tools/experiments/peers.py data/maps_disklavier_dev --seconds 60 --peer "Transkun=transkun {audio} {midi} --device cpu"`
 
 A peer is any command that reads a sound file and writes MIDI; `{audio}`, `{midi}` and `{folder}` (where `{midi}` lies)
-are put in. Where it names its file as it likes, the only MIDI file in the folder is taken. Excerpts are the beginnings
+are filled in. If it chooses the file's name itself, the only MIDI file in the folder is taken. Excerpts are the beginnings
 of the recordings, at 44.1 kHz. Times are those of whole commands, the start of each included. Prints a table and, with
 `--json`, writes the same figures.
 """

@@ -1,8 +1,8 @@
-"""Does a reference tell the time that is heard? `--data data` writes results/reference_clock.json.
+"""Do the times of a reference agree with the sound? `--data data` writes results/reference_clock.json.
 
 For the player piano of DATA/maps_disklavier_dev and, as a control, the software piano of DATA/maps_software that was
-held out of training: how late the sound of a stroke rises after its label, and how late its transcription is, by the
-velocity of the stroke; and for each piece the F1 of onsets within 50 and within 120 ms.
+held out of training: how late the sound of a note rises after its label, and how late its transcription is, by the
+velocity of the note; and for each piece the F1 of onsets within 50 and within 120 ms.
 """
 
 import itertools

@@ -3,7 +3,7 @@
 silence: each recording, and the same with ten seconds of silence in front; the share of notes that return within 5 ms.
 hiss: the same with ten seconds of faint noise in front, which, unlike silence, moves the network's windows and chunks.
 stream: the same share between what a stream finds and what is found offline, in both directions.
-drift: a pattern of strokes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
+drift: a pattern of notes repeated for hours at 44.1 kHz; how much later its last minute comes than its first, in ms.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Hostile files, thousands of them: `python tools/stress/fuzz.py --cases 10000 --seed 1`, or `--family MIDI`.
+"""Test with thousands of hostile files: `python tools/stress/fuzz.py --cases 10000 --seed 1`, or `--family MIDI`.
 
 Hypothesis draws damaged and odd files of every kind, and a worker process gives each to the function that reads its
 kind. That must end in a result or in a PianoamtError of one line: no other exception, no crash, no hang, at most 1.5 GB

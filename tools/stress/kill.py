@@ -1,4 +1,4 @@
-"""Work that is killed: `python tools/stress/kill.py --kills 200 --seed 1`, or some commands: `… resample train`.
+"""Test commands that are killed: `python tools/stress/kill.py --kills 200 --seed 1`, or some commands: `… resample train`.
 
 Each round copies a small folder and disturbs a command that works on it: most often it is killed by signal 9 at a
 random moment, several times in a row; or files may not grow, as on a full disk; or the folder may not be written to;

@@ -1,4 +1,4 @@
-"""Much work at once: `python tools/stress/load.py --files 2000 --threads 8 --hours 10 --engine onnx`, or less of it.
+"""Test under heavy load: `python tools/stress/load.py --files 2000 --threads 8 --hours 10 --engine onnx`, or less of it.
 
 Three parts: a folder of short recordings through `pianoamt transcribe DIR`; threads that share one `Transcriber` and
 must all get what one alone gets; and one long recording, whose length must not show in the memory. Memory is what
