@@ -501,7 +501,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for pr
 def doctor(
     out: OutFolder = Path("midi_output"),  # where results would go
     device: DeviceOption = "auto",  # where the network runs
-    engine: EngineOption = "auto",  # what it is computed with
+    engine: EngineOption = "auto",  # library that runs the network
     weights: WeightsFile = None,  # .safetensors or .onnx
     as_json: JsonOption = False,  # for programs
 ) -> int:  # exit code: 1 if transcription does not work

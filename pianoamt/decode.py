@@ -81,9 +81,9 @@ def find_falls(
 class DecoderConfig:
     """How certain the network must be before its probabilities become events."""
 
-    onset_threshold: float = 0.4  # an onset peak below this is no note, 0..1
-    offset_threshold: float = 0.4  # an offset peak below this ends no note, 0..1
-    release_threshold: float = 0.4  # a release peak below this ends no note, 0..1
+    onset_threshold: float = 0.4  # an onset peak below this is not a note, 0..1
+    offset_threshold: float = 0.4  # an offset peak below this does not end a note, 0..1
+    release_threshold: float = 0.4  # a release peak below this does not end a note, 0..1
     frame_threshold: float = 0.4  # a note ends when it stays below this, 0..1
     pedal_threshold: float = 0.5  # from this probability on the pedal is down, 0..1
     pedal_hysteresis: float = 0.1  # how far beyond the threshold it must go to count, 0..0.5

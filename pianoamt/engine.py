@@ -210,7 +210,7 @@ class Engine(ABC):
     def rolls(
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    ) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
+    ) -> Iterator[Rolls]:  # consecutive pieces, each at most the kept frames of a window
         "Run the network over a stream of audio."
         begin, blocks = find_sound(blocks)
         for start in range(0, begin, self.windows.kept):
@@ -344,7 +344,7 @@ class TorchEngine(Engine):
     def rolls(
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    ) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
+    ) -> Iterator[Rolls]:  # consecutive pieces, each at most the kept frames of a window
         "Run the network over a stream of audio; each window's thread works alone."
         from pianoamt.hcqt import torch_threads
 

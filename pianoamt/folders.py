@@ -505,7 +505,7 @@ def transcribe_files(
     cluster: str | None = None,  # address of a Dask scheduler whose workers do the work
     progress: Callable[[float], None] | None = None,  # called with the share done, 0..1
 ) -> Generator[FileResult, None, None]:  # each recording's result, as they come
-    "Do what is planned; finished results stay whenever it stops."
+    "Do the planned work; finished results stay, whenever it stops."
     finished, total = 0, max(1, sum(task.size for task in run.tasks))
 
     def tell(part: float = 0.0) -> None:

@@ -115,7 +115,7 @@ def slot_costs(
     chance: npt.NDArray[np.float64] | None,  # of each slot, by the network, shape (groups, 25)
     options: GridOptions,  # weights
 ) -> npt.NDArray[np.float64]:  # shape (groups, SLOTS + 1); the last slot is the next beat
-    "What it costs to put each chord into each slot of its beat."
+    "The cost of putting each chord into each slot of its beat."
     width = np.hypot(options.misfit, options.jitter / period)[:, None]
     cost = 0.5 * ((place[:, None] - np.arange(SLOTS + 1) / SLOTS) / width) ** 2
     return cost if chance is None else cost - options.network * np.log(chance + 0.002)

@@ -88,7 +88,7 @@ def fglstm_axes(
     stride: int,  # frames stacked into a step
     outputs: int,  # values a frame
 ) -> TensorAxes:  # of all its tensors
-    "How a frequency-grouped LSTM grows; its outputs stay as many as they were."
+    "How a frequency-grouped LSTM grows; the number of its outputs stays."
     stacked = Axis(channels.old, channels.new, stride, channels.extra)
     states, same = Axis(hidden.old, hidden.new, 2), Axis(outputs, outputs)
     table = lstm_axes(f"{name}.lstm", stacked, hidden)

@@ -305,7 +305,7 @@ def key_alter(
     step: str,  # "C".."B"
     fifths: int,  # key signature
 ) -> int:  # -1, 0 or 1
-    "What the key signature does to a step."
+    "How the key signature alters a step."
     place = "FCGDAEB".index(step)
     return int(place < fifths) - int(6 - place < -fifths)
 

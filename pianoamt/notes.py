@@ -240,7 +240,7 @@ def _read_number(
     data: bytes,  # a whole file
     at: int,  # where the number begins
 ) -> tuple[int, int]:  # the number, 0..2^28-1, and the place after it
-    "Read a MIDI variable-length number; IndexError if the file breaks off."
+    "Read a MIDI variable-length number; IndexError if the file is cut off."
     value = 0
     for place in range(at, at + 4):
         byte = data[place]
@@ -321,7 +321,7 @@ _LONGEST_MIDI = 360_000.0  # s; a hundred hours
 def read_midi_events(
     data: bytes,  # a whole MIDI file
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:  # events; times, s; end, s
-    "Events (track, status, data, data) of all tracks by time; IndexError if the file breaks off."
+    "Events (track, status, data, data) of all tracks by time; IndexError if the file is cut off."
     begin = data.find(b"MThd")
     if begin < 0 or len(data) < begin + 14:
         raise PianoamtError("not a MIDI file")
@@ -421,7 +421,7 @@ def read_midi(
         durations = "pedal" if _EXTENDED.encode() in data else "key"
         return Performance(_read_notes(table, times, end), _read_pedal(table, times), durations)
     except IndexError:
-        reason = "a damaged MIDI file (a track breaks off)"
+        reason = "a damaged MIDI file (a track is cut off)"
     except (OSError, PianoamtError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     raise PianoamtError(f"{show_path(path)}: {reason}")

@@ -130,7 +130,7 @@ def holds_sound_of(
 
 # %% ../nbs/11a_prepare.ipynb #p18b
 def _sixteen_bits(source: Path) -> Iterator[npt.NDArray[np.float32]]:
-    "The blocks of a whole recording; AudioError if it breaks off, or where 16 bits would clip it."
+    "The blocks of a whole recording; AudioError if it is cut off, or where 16 bits would clip it."
     samples = clipped = 0
     for block in read_blocks(source, whole=True):
         clipped += int((np.abs(block) > 1.06).sum())

@@ -274,7 +274,7 @@ def _wav_ends(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 # %% ../nbs/01b_recordings.ipynb #r047
 def _lacks_last_page(path: str | os.PathLike[str]) -> bool:
-    "Whether an Ogg file breaks off."
+    "Whether an Ogg file is cut off."
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - 2**17))
         page = file.read().rpartition(b"OggS")[2]
@@ -306,7 +306,7 @@ def find_missing(
         rest = stated - heard
         return f"incomplete: {heard:.1f} of {stated:.1f} s can be read, {rest:.1f} s are missing"
     if findings.breaks_off or (media.format.name == "ogg" and _lacks_last_page(path)):
-        return f"incomplete: breaks off after {heard:.1f} s; the file does not state its length"
+        return f"incomplete: cut off after {heard:.1f} s; the file does not state its length"
     if findings.damaged > _LEAST_MISSING:
         return f"incomplete: {findings.damaged:.1f} s are damaged and silent"
     return ""

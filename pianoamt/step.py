@@ -284,7 +284,7 @@ def update_positive_weights(
     state: TrainingState,  # the run, changed in place
     batches: Sequence[dict[str, Tensor]],  # this process's batches of the step
 ) -> None:
-    "Take one step's targets into the positive class weights; NaN targets are left out."
+    "Update the positive class weights with one step's targets; NaN targets are left out."
     heads = [list(HEAD_SHARES).index(name) for name in BALANCED_HEADS]
     known = torch.cat([batch["known"][:, heads] for batch in batches])
     means = torch.cat(

@@ -81,7 +81,7 @@ def open_storage(
     def connect() -> sqlite3.Connection:  # in a URL, some characters of a path mean something else
         return sqlite3.connect(path, timeout=60, check_same_thread=False)
 
-    with FileLock(path.with_name(".study.lock")):  # another process may just be making the file
+    with FileLock(path.with_name(".study.lock")):  # another process may be making the file
         return storages.RDBStorage(
             "sqlite:///study",
             {"creator": connect},

@@ -349,7 +349,7 @@ def carry_out(
     cluster: str | None = None,  # address of a Dask scheduler
     quiet: bool = False,  # whether to print nothing but errors
 ) -> int:  # exit code
-    "Do what is planned, with a progress bar and a line for each recording."
+    "Do the planned work, with a progress bar and a line for each recording."
     from pianoamt.folders import transcribe_files
 
     if cluster and jobs:
@@ -410,7 +410,7 @@ def transcribe(
     jobs: ProcessesOption = None,  # on this machine
     cluster: ClusterOption = None,  # other machines
     device: DeviceOption = "auto",  # where the network runs
-    engine: EngineOption = "auto",  # what it is computed with
+    engine: EngineOption = "auto",  # library that runs the network
     weights: WeightsFile = None,  # .safetensors or .onnx
     onset_threshold: OnsetThreshold = None,  # 0..1; None takes the one saved with the weights
     offset_threshold: OffsetThreshold = None,  # the same for ends, of the sound and of the key
@@ -419,7 +419,7 @@ def transcribe(
     tuning: TuningOption = None,  # cents above 440 Hz
     quiet: QuietOption = False,  # whether to print nothing but errors
 ) -> int:  # exit code
-    "Transcribe recordings: OUT/piece.mid for piece.wav. What is done already is skipped."
+    "Transcribe recordings: OUT/piece.mid for piece.wav. Finished recordings are skipped."
     from pianoamt.folders import TranscribeOptions, plan_run
 
     how = split_formats(formats), durations, device, engine, weights, onset_threshold
@@ -529,7 +529,7 @@ def listen_to(
 # %% ../nbs/34_terminal.ipynb #i14
 def save_heard(
     stream: "Stream",  # closed, or interrupted
-    target: Path,  # the MIDI file to write; another name with the time is taken if it exists
+    target: Path,  # the MIDI file to write; if it exists, the time is added to the name
 ) -> str:  # one line
     "Write the notes so far; return a line about the file."
     from pianoamt.result import Transcription

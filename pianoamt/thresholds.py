@@ -143,11 +143,11 @@ class DecoderObjective:
     """The mean score of a decoder over the development pieces."""
 
     pieces: Sequence[DevelopmentPiece]  # at least one
-    start: DecoderConfig  # what is not searched stays as here
-    names: Sequence[str]  # what is searched, of `TRIED`
+    start: DecoderConfig  # the settings that are not searched
+    names: Sequence[str]  # settings that are searched, of `TRIED`
 
     def initial_params(self) -> dict[str, float]:
-        "The values that come with the weights, in hundredths, within what is tried."
+        "The values that come with the weights, in hundredths, within the ranges tried."
         start = {name: round(getattr(self.start, name), 2) for name in self.names}
         return {name: float(np.clip(value, *TRIED[name])) for name, value in start.items()}
 

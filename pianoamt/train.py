@@ -51,7 +51,7 @@ from .store import FeatureStore, StoreDataset
 
 # %% ../nbs/15_train.ipynb #unk1
 def from_table(
-    base: Any,  # a dataclass with the values of what the table does not name
+    base: Any,  # a dataclass with the default values
     table: dict[str, Any],  # of a recipe
     name: str,  # of the table, for messages
 ) -> Any:  # the same dataclass with the table's values
