@@ -430,7 +430,10 @@ def load_dataset(
     pianos = in_threads(read_piano, training_files(config, "pianos", ".json"))
     often = list(config.midi_shares.values())
     sources: list[Any] = [RenderedSource(packs, often, pianos, rooms, config.augmentation)]
-    how = {"transpose": config.transpose, "overlay": config.overlay}
-    sources += [RecordedSource(in_threads(read_recording, each), rooms, **how) for each in tables]
+    for paths in tables:
+        recordings = in_threads(read_recording, paths)
+        sources.append(
+            RecordedSource(recordings, rooms, transpose=config.transpose, overlay=config.overlay)
+        )
     shares = [config.rendered_share, *(share for _, _, share in groups)]
     return SegmentDataset(sources, shares, frames, seed)
