@@ -237,7 +237,7 @@ def _ask_disk(path: Path) -> None:
 def _write_pcm(
     path: Path, kind: str, blocks: Iterable[Any], rate: int, tags: dict[str, str]
 ) -> None:
-    "Write 16-bit samples and see that they arrived; raises `AudioError` or OSError."
+    "Write 16-bit samples and check that they were written; raises `AudioError` or OSError."
     samples, name = 0, os.fsencode(path) if os.name == "posix" else path
     with sf.SoundFile(name, "w", rate, 1, "PCM_16", format=kind) as file:
         for tag, text in tags.items():

@@ -27,7 +27,7 @@ def find_peaks(
     roll: npt.NDArray[np.float32],  # probabilities, (frames, 88); the outer 2 frames are context
     threshold: float,  # probability that a peak must reach, 0..1
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:  # frames, keys, times
-    "Find the local maxima of every key, and their times in frames, between the frames."
+    "Find the local maxima of every key, and their times to a fraction of a frame."
     frames, keys = np.nonzero(roll[_REACH : len(roll) - _REACH] >= threshold)
     frames += _REACH
     centre = roll[frames, keys]
@@ -69,7 +69,7 @@ def find_falls(
     roll: npt.NDArray[np.float32],  # probabilities, (frames, 88); the outer 2 frames are context
     threshold: float,  # probability that a sounding note keeps, 0..1
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:  # keys, times in frames
-    "Find where keys fall silent for two frames or more, between the frames."
+    "Find where keys fall silent for two frames or more, to a fraction of a frame."
     low = roll[_REACH - 1 : len(roll) - _REACH + 1] < threshold
     frames, keys = np.nonzero(~low[:-2] & low[1:-1] & low[2:])
     frames += _REACH - 1  # the last frame above
@@ -427,7 +427,7 @@ class NoteDecoder(_Examiner):
         self,
         rolls: Rolls,  # the next frames, any number
     ) -> npt.NDArray[Any]:  # table of `HEARD_DTYPE`: the notes that became final
-        "Take more of the recording."
+        "Process the next frames."
         self._window.append(rolls)
         return self._examine()
 
@@ -503,7 +503,7 @@ class PedalDecoder:
         self,
         rolls: Rolls,  # the next frames, any number
     ) -> npt.NDArray[Any]:  # table of `PEDAL_DTYPE`: 127 where it goes down, 0 where it comes up
-        "Take more of the recording."
+        "Process the next frames."
         values = np.append(self._value, rolls.pedal.astype(np.float64))
         crossed, times = _crossings(values, self.config.pedal_threshold)
         crossings = np.append(self._crossing, np.maximum(self._frames - 1 + times, 0))

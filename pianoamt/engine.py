@@ -46,7 +46,7 @@ class Windows:
 
     @property
     def size(self) -> int:
-        "Frames the network hears for a window: whole pieces."
+        "Frames that the network processes for a window, in whole pieces."
         return -(-(self.before + self.kept + self.delay) // self.piece) * self.piece
 
     @property
@@ -106,7 +106,7 @@ class SoundFinder:
         self,
         block: npt.NDArray[np.float32],  # the next samples, mono at 16 kHz
     ) -> npt.NDArray[np.float32]:  # the samples from frame `begin` on; empty before the first sound
-        "Hear more."
+        "Process the next block."
         if self.found:
             return block
         held = np.concatenate([self._held, block])
@@ -180,7 +180,7 @@ class Engine(ABC):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: dict[str, Any],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Hear the next piece; its frames are those of the sound less `reach` on either side."
+        "Process the next piece; its frames are those of the sound less `reach` on either side."
 
     def begin(
         self,
@@ -328,7 +328,7 @@ class TorchEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: "dict[str, torch.Tensor]",  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Hear the next piece."
+        "Process the next piece."
         import torch
 
         from pianoamt.hcqt import torch_threads
@@ -345,7 +345,7 @@ class TorchEngine(Engine):
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
     ) -> Iterator[Rolls]:  # consecutive pieces, each at most the kept frames of a window
-        "Run the network over a stream of audio; each window's thread works alone."
+        "Run the network over a stream of audio, with one thread per window."
         from pianoamt.hcqt import torch_threads
 
         with torch_threads(1):

@@ -217,7 +217,7 @@ def _read_row(
 def read_report(
     out: Path,  # folder of results
 ) -> dict[str, dict[str, Any]]:  # the newest row of each output, by its name
-    "Find out what earlier runs did; raises `PianoamtError` for another file of that name."
+    "Read the results of earlier runs; raises `PianoamtError` if the file is not a report."
     path = out / REPORT_NAME
     data = check_file(path).read_bytes() if os.path.lexists(path) else b""
     lines = data.decode("utf-8", "surrogateescape").split("\n")
@@ -453,7 +453,7 @@ def run_on_cluster(
     tasks: Iterable[FileResult],  # with paths that hold on all machines
     address: str,  # of a Dask scheduler, such as tcp://192.168.0.1:8786
 ) -> Generator[tuple[FileResult, Any], None, None]:  # as they come
-    "Do all tasks on a Dask cluster; closing the generator takes back what has not begun."
+    "Do all tasks on a Dask cluster; closing the generator cancels what has not begun."
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we report errors as lines

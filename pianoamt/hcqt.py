@@ -129,7 +129,7 @@ def below_nyquist(
     seconds: npt.NDArray[np.float64],  # window lengths in seconds
     sample_rate: int,  # in Hz
 ) -> npt.NDArray[np.bool_]:  # true where the whole band of the bin can be measured
-    "Which bins lie below the Nyquist frequency with all of their band."
+    "Which bins lie below the Nyquist frequency with their whole band."
     return frequencies + 0.5 * HANN_BANDWIDTH / seconds <= sample_rate / 2
 
 # %% ../nbs/03_hcqt.ipynb #c026a

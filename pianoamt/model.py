@@ -459,7 +459,7 @@ _KEEP = {
 
 
 def keep_freed_memory() -> bool:  # whether the C library is glibc and could be told
-    "Let the C library keep what is freed for the next step (mallopt)."
+    "Let the C library keep freed memory for the next step (mallopt)."
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -59,7 +59,7 @@ class Graph:
         self,
         values: npt.ArrayLike,  # stored as int64 if they are whole numbers, else as float32
     ) -> str:  # its name
-        "Store an array, or find it."
+        "Store an array, once."
         from onnx.numpy_helper import from_array
 
         array = np.asarray(values)
@@ -99,7 +99,7 @@ class Graph:
         axis: int,  # along which time runs
         shape: tuple[int, ...],  # of the part that is remembered
     ) -> tuple[str, str]:  # memory and new; how long the new one is, a tensor of one number
-        "Put what was remembered in front, and remember the end."
+        "Put the memory in front of a tensor, and keep its end as the next memory."
         self.memory[name] = shape
         both = self.add("Concat", name, tensor, axis=axis)
         length = self.length(tensor, axis)
@@ -127,7 +127,7 @@ def make_model(
     inputs: "list[ValueInfoProto]",  # what goes in
     outputs: "list[ValueInfoProto]",  # what comes out
 ) -> "ModelProto":  # ready to be run or written
-    "Close a graph."
+    "Make a model from a graph."
     from onnx import helper
 
     parts = helper.make_graph(
@@ -408,7 +408,7 @@ def hear_with(
 def empty_memory(
     session: Any,  # an opened model of ours
 ) -> dict[str, npt.NDArray[np.float32]]:  # zeros, by name, in the order of the model's outputs
-    "What a model remembers before it has heard anything."
+    "The memory of a model before the first piece."
     return {end.name: np.zeros(end.shape, np.float32) for end in session.get_inputs()[1:]}
 
 # %% ../nbs/08b_onnx_engine.ipynb #28ecf4a0
@@ -543,7 +543,7 @@ class OnnxEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (1, samples)
         memory: dict[str, npt.NDArray[np.float32]],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (1, frames, 441)
-        "Hear the next piece."
+        "Process the next piece."
         return hear_with(self.session, sound[0], memory)[None]
 
 # %% ../nbs/08b_onnx_engine.ipynb #c062

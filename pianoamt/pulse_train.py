@@ -77,7 +77,7 @@ class ChordNet(nn.Module):
         self,
         features: Tensor,  # (batch, groups, features)
     ) -> Tensor:  # (batch, groups, outputs)
-        "Judge every chord."
+        "Predict for every chord."
         x = self.input(features.transpose(1, 2))
         for layer in self.layers:
             x = layer(x)
@@ -105,7 +105,7 @@ class PulseNet(ChordNet):
         self,
         features: Tensor,  # (batch, groups, 325)
     ) -> Tensor:  # (batch, groups, sum of HEADS)
-        "Judge every chord."
+        "Predict for every chord."
         shortcut: Tensor = self.harmony(features[..., -HARMONY:].transpose(1, 2))
         return super().forward(features) + shortcut.transpose(1, 2)
 

@@ -184,7 +184,7 @@ def key_paths(
     voicing: Voicing,  # the instrument and its microphones
     rate: int = 16_000,  # in Hz
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:  # delays in samples and gains, (128, n)
-    "The ways from each key to a mono recording: direct, to a second microphone, reflected."
+    "The paths from each key to a mono recording: direct, to a second microphone, reflected."
     rng, position = np.random.default_rng(voicing.seed + 1), (np.arange(128) - 64.5) / 43.5
     second = np.clip(position, -1, 1) * voicing.microphone_delay_ms / 1000 * rate
     echoes = rng.uniform(0.0005, 0.006, (128, voicing.reflections)) * rate
@@ -283,7 +283,7 @@ def play_notes(
     start: float,  # seconds of the piece at which the excerpt begins
     samples: int,  # its length
 ) -> npt.NDArray[np.float32]:  # the struck strings alone, shape (samples,)
-    "Add up all notes of an excerpt, each once for every way it takes to the recording."
+    "Add up all notes of an excerpt, each once for every path to the recording."
     out, rng = np.zeros(samples, np.float32), np.random.default_rng(voicing.seed)
     rate, cents = pack.sample_rate, key_tuning(voicing)
     delays, gains = key_paths(voicing, rate)

@@ -186,7 +186,7 @@ def draw_rows(
 def picture_bytes(
     figure: "Figure",  # from matplotlib
 ) -> bytes:  # a PNG
-    "Paint a figure at 100 dots per inch."
+    "Render a figure at 100 dots per inch."
     data = io.BytesIO()
     figure.savefig(data, dpi=100, format="png")
     return data.getvalue()

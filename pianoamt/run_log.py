@@ -289,7 +289,7 @@ def plot_log(
 # %% ../nbs/14b_run_log.ipynb #c097
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is."""
+    """The progress of a run."""
 
     step: int  # steps taken
     steps: int  # of the whole run

@@ -290,7 +290,7 @@ def find_dynamics(
     table: npt.NDArray[Any],  # notes of the score, table of `SCORE_DTYPE`
     measures: list[Measure],  # bars
 ) -> list[Mark]:  # one where the level changes
-    "Dynamics, few of them."
+    "Find dynamics, only where the loudness clearly changes."
     starts = np.array([measure.start for measure in measures])
     bar = np.searchsorted(starts, table["start"], side="right") - 1
     count = np.bincount(bar, minlength=len(starts))

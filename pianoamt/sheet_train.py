@@ -39,7 +39,7 @@ class HandNet(nn.Module):
         self,
         features: Tensor,  # (notes, 1688)
     ) -> Tensor:  # (notes,)
-        "Judge every note."
+        "Predict for every note."
         output: Tensor = self.layers(features)[:, 0]
         return output
 

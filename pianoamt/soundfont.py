@@ -289,7 +289,7 @@ def pack_soundfont(
     apart: int = 3,  # semitones between two keys, at least 1
     report: Callable[[float], None] = lambda share: None,  # called with the share done, 0..1
 ) -> Packed:  # what was made
-    "Play a SoundFont's piano once and keep it as a pack; raise `PianoamtError` if it cannot be."
+    "Play a SoundFont's piano once and keep it as a pack; raise `PianoamtError` if that fails."
     preset, plan = (
         choose_preset(list_presets(font), font, bank, program),
         plan_layers(layers, apart),

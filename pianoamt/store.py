@@ -79,7 +79,7 @@ def stack_bins(
     bins: Tensor,  # rows of the store, shape (batch, frames, columns)
     config: HCQTConfig,  # that they were made with
 ) -> Tensor:  # the network's input, float32, shape (batch, channels, frames, keys)
-    "Cut the windows of all harmonics out of stored rows, on whatever device they are."
+    "Cut the windows of all harmonics out of stored rows, on any device."
     semitones = store_columns(config) // sum(config.bins_per_semitone)
     parts = bins.float().split([semitones * count for count in config.bins_per_semitone], dim=-1)
     views = [
@@ -162,7 +162,7 @@ class StoredPiece:
 
     @property
     def known(self) -> dict[str, float]:
-        "How much each head counts in the loss, where not fully."
+        "How much each head counts in the loss, if less than fully."
         return {} if self.has_pedal else WITHOUT_PEDAL
 
     @property

@@ -82,7 +82,7 @@ class RollStream:
         self,
         samples: npt.NDArray[np.float32],  # from the first sound on, any number
     ) -> list[Rolls]:  # what became final
-        "Let the network hear all whole hops."
+        "Run the network on all complete hops."
         samples, size, rolls = np.concatenate([self._waiting, samples]), self.hop * HOP, []
         whole, missing = len(samples) - len(samples) % size, self.engine.windows.reach - self.sound
         for start in range(0, whole, size):
@@ -127,7 +127,7 @@ class RollStream:
 
 # %% ../nbs/08d_stream.ipynb #run1
 class RunningTranscription:
-    """Rolls in, notes out as soon as they are final; all that was heard is kept."""
+    """Rolls in, notes out as soon as they are final; all notes are kept."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class RunningTranscription:
     ) -> list[
         npt.NDArray[Any]
     ]:  # tables of `NOTE_DTYPE`, none of them empty: the notes that became final
-        "Hear more."
+        "Decode the next rolls."
         tables = []
         for part in rolls:
             tables += self._finish(self._notes.feed(part))
@@ -262,7 +262,7 @@ class Stream(RunningTranscription):
 
     @property
     def seconds(self) -> float:
-        "How much has been fed, s."
+        "How much sound has been fed, s."
         return self._inlet.samples / self._inlet.sample_rate
 
     @property
@@ -339,7 +339,7 @@ class Microphone:
             raise PianoamtError(f"{wanted} ({' '.join(str(error).split())})") from None
 
     def _take(self, samples: npt.NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
-        "What the driver's thread calls."
+        "Take a block; the driver's thread calls this."
         try:
             self._blocks.put_nowait(samples[:, 0].copy())
         except queue.Full:

@@ -279,7 +279,7 @@ def validation_segments(
 def hasten_averages(
     state: TrainingState,  # a fresh run, changed in place
 ) -> None:
-    "Let the running statistics of the normalisation arrive before they are frozen."
+    "Speed up the running statistics, so that they are accurate when they are frozen."
     config = state.config
     segments = decay_start(config) * config.accumulate * config.batch_size
     for module in state.network.modules():

@@ -41,7 +41,7 @@ def pair_recordings(
     folder: str | Path,  # recordings with a .mid or .tsv file of the same stem, with subfolders
     durations: str,  # "key", "pedal" or "both"
 ) -> dict[str, tuple[Path, Path]]:  # name → recording, reference
-    "Find complete pieces; raises `PianoamtError` for none, or a table and both durations."
+    "Find complete pieces; raises `PianoamtError` without any, or for tables with both durations."
     pairs = {}
     for piece in open_corpus(folder, "folder").pieces:
         if piece.audio and piece.midi:
@@ -58,7 +58,7 @@ def pair_recordings(
 def digest(
     content: bytes,  # of a file, or anything else
 ) -> str:  # 24 hexadecimal digits
-    "A short name that another content does not have."
+    "A short name that identifies a content."
     return hashlib.sha256(content).hexdigest()[:24]
 
 

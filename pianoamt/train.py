@@ -213,7 +213,7 @@ def log_step(
     tell: Callable[[str], None],  # takes lines
     watch: Callable[[Progress], None] | None,  # takes every step
 ) -> None:
-    "Tell why a step was skipped and, every `log_every` steps, log the losses and the speed."
+    "Report why a step was skipped and, every `log_every` steps, log the losses and the speed."
     state, now = meter.state, meter.progress()
     if state.skip_reason:
         tell(f"step {state.step} skipped: {state.skip_reason}")

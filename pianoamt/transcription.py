@@ -139,7 +139,7 @@ class Transcriber(LoadedNetwork):
         probabilities: bool = False,  # keep the network's output: 200 MB an hour
         tuning: float | None = None,  # cents above 440 Hz, -50 to 50; None estimates it
     ) -> Transcription:  # notes and pedal
-        "Transcribe one recording; raises `PianoamtError` for what cannot be read."
+        "Transcribe one recording; raises `PianoamtError` if it cannot be read."
         check_durations(durations)
         recording = AudioSource(audio, sample_rate)
         return _transcribe(self, recording, durations, progress, probabilities, tuning)

@@ -120,7 +120,7 @@ _LOOK, _GIVE_UP = 30 * SAMPLE_RATE, 600 * SAMPLE_RATE  # samples
 def _listen(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz
 ) -> tuple[list[npt.NDArray[np.float32]], float | None]:  # the blocks read; cents, or None
-    "Take blocks until half a minute of them tells how the piano is tuned."
+    "Read blocks until half a minute of them shows how the piano is tuned."
     taken: list[npt.NDArray[np.float32]] = []
     waiting, begin = np.zeros(0, np.float32), 0  # not judged yet; place of its first sample
     is_silent = True

@@ -104,7 +104,7 @@ class LevelCorrection:
         frames: npt.NDArray[Any],  # of the notes' onsets, ascending, shape (notes,)
         keys: npt.NDArray[Any],  # 0 to 87, shape (notes,)
     ) -> npt.NDArray[np.float64]:  # corrected, shape (notes,)
-        "Take out the deviations of keys, then move levels towards the level of the music around."
+        "Remove the deviations of keys, then move levels towards the level of the music around."
         levels = np.log10(np.maximum(strengths, 1e-4))
         around = self._around.update(frames, levels)
         even = levels - self.evening * self._keys.update(frames, keys, levels - around)
