@@ -124,7 +124,7 @@ _NOTHING = 1e-6  # a peak below -120 dB is silence
 
 def choose_gain(
     peak: float,  # largest absolute sample of a recording, full scale 1
-) -> float:  # to multiply its samples by
+) -> float:  # factor for its samples
     "Bring recordings that are far too soft or too loud to half of full scale."
     return 1.0 if _SOFTEST <= peak <= _LOUDEST or peak < _NOTHING else 0.5 / peak
 
@@ -134,7 +134,7 @@ _LISTEN_FIRST = 30  # s
 
 def _mono_blocks(
     path: Path,  # a recording
-    findings: Findings,  # whatever is odd is noted here
+    findings: Findings,  # problems are noted here
     sample_rate: int,  # of the result, Hz
 ) -> Iterator[npt.NDArray[np.float32]]:  # half minutes, mono
     "Decode, mix and resample; raises `AudioError`."
@@ -146,7 +146,7 @@ def _mono_blocks(
 # %% ../nbs/02_audio.ipynb #c059
 def _level_blocks(
     path: Path,  # a recording
-    findings: Findings,  # whatever is odd is noted here
+    findings: Findings,  # problems are noted here
     sample_rate: int,  # of the result, Hz
     is_float: bool,  # whether its samples may lie beyond full scale
 ) -> Iterator[npt.NDArray[np.float32]]:  # half minutes, mono, at a usual level

@@ -185,7 +185,7 @@ class Augmentation:
     microphones: float = 0.5  # probability of two microphones in one channel
     uneven_keys: float = 0.6  # probability of keys that differ in level and reflections
     room: float = 0.7  # probability of a room
-    measured_room: float = 0.6  # probability that it is measured, where there are any
+    measured_room: float = 0.6  # probability that it is a measured one, if there are any
     equalise: float = 0.7  # probability of a tilt and resonances
     compress: float = 0.2  # probability of an automatic gain
     noise: float = 0.6  # probability of added noise

@@ -35,9 +35,9 @@ def beat_candidates(
 class BeatOptions:
     """Weights of the search for beats, chosen on validation titles."""
 
-    beat: float = 0.91  # of the chance that a group is a beat
-    tempo: float = 0.256  # of the length of a beat
-    phase: float = 0.61  # of the place in the beat
+    beat: float = 0.91  # weight of the probability that a group is a beat
+    tempo: float = 0.256  # weight of the length of a beat
+    phase: float = 0.61  # weight of the place in the beat
     blur: float = 0.39  # how far a group may be off its place, beats
     hidden: float = 4.28  # cost of a beat at which nothing starts
     change: float = 8.9  # cost of a beat e times as long as the one before

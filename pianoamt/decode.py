@@ -86,12 +86,12 @@ class DecoderConfig:
     release_threshold: float = 0.4  # a release peak below this does not end a note, 0..1
     frame_threshold: float = 0.4  # a note ends when it stays below this, 0..1
     pedal_threshold: float = 0.5  # from this probability on the pedal is down, 0..1
-    pedal_hysteresis: float = 0.1  # how far beyond the threshold it must go to count, 0..0.5
+    pedal_hysteresis: float = 0.1  # how far beyond the threshold the probability must go, 0..0.5
     min_duration: float = 0.02  # s, 0.001..1; shorter only if the key is struck again
     velocity_slope: float = 0.0  # dB per octave added to levels above middle C, -3..3
     velocity_curvature: float = 0.0  # dB per octave squared added to levels at both ends, -1..1
     velocity_smoothing: float = 0.0  # share by which levels move to those around, 0..0.9
-    velocity_evening: float = 0.0  # share of a key's own deviation that is taken out, 0..1
+    velocity_evening: float = 0.0  # share of a key's own deviation that is removed, 0..1
 
     def __post_init__(self) -> None:
         """Refuse settings outside their range."""
@@ -359,7 +359,7 @@ class _Window:
         self.stack, self.base = self.stack[:, count:].copy(), self.base + count
 
 # %% ../nbs/08_decode.ipynb #f32
-_WAIT = (_AFTER_FALL + 2) * _TICKS  # an end is final when so much after it has been examined
+_WAIT = (_AFTER_FALL + 2) * _TICKS  # an end is final when this much after it has been examined
 
 
 class _DecoderState:

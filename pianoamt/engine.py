@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 class Windows:
     """How a recording is cut for the network; all in frames of 16 ms."""
 
-    before: int = 128  # frames in front that are only listened to
+    before: int = 128  # frames in front whose predictions are thrown away
     kept: int = 4096  # frames each window contributes; also the hop from window to window
-    piece: int = 128  # frames that the network hears at a time
+    piece: int = 128  # frames that the network processes at a time
     delay: int = 88  # frames by which its predictions are late
     reach: int = 67  # frames of sound on either side of a frame that the transform needs
 
@@ -81,7 +81,7 @@ def cut_windows(
 def shorten_windows(
     windows: Windows,  # the usual ones
     frames: int,  # how many of the kept ones exist, at least 1
-) -> Windows:  # that keep no fewer
+) -> Windows:  # windows that keep at least as many
     "Windows for the end of a recording."
     return replace(windows, kept=min(windows.kept, frames))
 
@@ -170,7 +170,7 @@ class Engine(ABC):
     @abstractmethod
     def start(
         self,
-        batch: int = 1,  # recordings, or windows, heard side by side
+        batch: int = 1,  # recordings, or windows, processed side by side
     ) -> dict[str, Any]:  # a memory for `push`
         "An empty memory."
 
@@ -184,7 +184,7 @@ class Engine(ABC):
 
     def begin(
         self,
-        batch: int = 1,  # recordings, or windows, heard side by side
+        batch: int = 1,  # recordings, or windows, processed side by side
     ) -> dict[str, Any]:  # a memory for `push`
         "The memory after silence, its LSTMs empty."
         memory, windows = self.start(batch), self.windows
@@ -316,7 +316,7 @@ class TorchEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # recordings, or windows, heard side by side
+        batch: int = 1,  # recordings, or windows, processed side by side
     ) -> "dict[str, torch.Tensor]":  # zeros, by name
         "An empty memory."
         from pianoamt.pieces import start_memory

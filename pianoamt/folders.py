@@ -222,7 +222,7 @@ def read_report(
     data = check_file(path).read_bytes() if os.path.lexists(path) else b""
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     rows = [row for row in map(_read_row, lines) if row]
-    is_torn = data.startswith(b'{"recording": ')  # the only line, of a full disk
+    is_torn = data.startswith(b'{"recording": ')  # a single incomplete line, from a full disk
     if data and not rows and not is_torn:
         raise PianoamtError(f"{show_path(path)}: not our report; move it, or use another --out")
     return {same_name(name): row for row in rows for name in row["outputs"]}

@@ -27,11 +27,11 @@ class GridOptions:
 
     misfit: float = 0.055  # usual distance from the slot, beats
     jitter: float = 0.018  # and in seconds
-    network: float = 2.0  # of the network's place in the beat
+    network: float = 2.0  # weight of the network's place in the beat
     same: float = 0.44  # cost of a second chord in a slot
     grace: float = 5.0  # cost of a grace note
     change: float = 0.8  # cost of another division than in the beat before
-    complexity: float = 1.55  # of the costs below
+    complexity: float = 1.55  # weight of the costs below
     simple: tuple[float, ...] = (
         0.0,
         0.7,

@@ -229,7 +229,7 @@ def add_convolution(
 # %% ../nbs/08b_onnx_engine.ipynb #c021b
 def add_block(
     graph: Graph,  # changed in place
-    block: "Block",  # what to write out, as it is in use
+    block: "Block",  # what to write out, in eval mode
     picture: str,  # shape (1, channels, frames, keys)
     name: str,  # under which it remembers the last four frames, if it looks along time
 ) -> str:  # shape (1, channels of the convolution, frames, keys); two frames further back if it looks along time
@@ -533,7 +533,7 @@ class OnnxEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # the model hears one recording at a time
+        batch: int = 1,  # the model processes one recording at a time
     ) -> dict[str, npt.NDArray[np.float32]]:  # zeros, by name
         "An empty memory."
         return empty_memory(self.session)

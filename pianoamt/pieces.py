@@ -18,8 +18,8 @@ Memory = dict[str, Tensor]
 
 def start_memory(
     network: PianoNet,  # in eval mode
-    batch: int = 1,  # recordings heard side by side
-) -> Memory:  # what a network remembers before it has heard anything, by name
+    batch: int = 1,  # recordings processed side by side
+) -> Memory:  # the memory before the first piece, by name
     "Zeros for every layer that has to remember something."
     config, device = network.config, next(network.parameters()).device
     shapes: dict[str, tuple[int, ...]] = {}

@@ -215,7 +215,7 @@ def add_mistakes(
 # %% ../nbs/29_sheet_train.ipynb #c023
 def make_warp(
     rng: np.random.Generator,  # source of randomness
-) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:  # s to s, always forwards
+) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:  # from seconds to seconds, always rising
     "Another tempo, which swings slowly around its mean."
     stretch, swing = np.exp(rng.uniform(-0.4, 0.4)), rng.uniform(0, 0.2)
     wave, start = rng.uniform(4, 25) / (2 * np.pi), rng.uniform(0, 2 * np.pi)
@@ -376,8 +376,8 @@ class SheetRecipe:
     length: int = 512  # chords of an excerpt
     rate: float = 0.0025  # highest learning rate
     decay: float = 0.05  # weight decay
-    average: float = 0.998  # of the moving average of the weights that is kept
-    bfloat16: bool = False  # half the bits in the network's sums: quicker where the CPU has them
+    average: float = 0.998  # share of the averaged weights that each step keeps
+    bfloat16: bool = False  # compute in bfloat16: faster if the CPU supports it
     seed: int = 0  # of excerpts and weights
 
 

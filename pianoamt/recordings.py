@@ -42,7 +42,7 @@ class _Nameless:
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return self._seek(offset, whence)
-        except OSError:  # a damaged file sends its reader anywhere
+        except OSError:  # a damaged file may send its reader anywhere
             return -1
 
 
@@ -199,7 +199,7 @@ def place_frames(
 def timed_pieces(
     media: "InputContainer",  # an open file
     track: "AudioStream",  # to decode
-    findings: Findings,  # whatever is odd is noted here
+    findings: Findings,  # problems are noted here
 ) -> Iterator[tuple[npt.NDArray[np.float32], int]]:  # shape (samples, channels); sample rate, Hz
     "Decode a track to consecutive pieces."
     for frame, ahead in place_frames(media, track, findings):
@@ -247,7 +247,7 @@ def stated_seconds(
     return start + max(track.duration, track.frames) * base
 
 # %% ../nbs/01b_recordings.ipynb #r044
-_MOST_CHUNKS = 1_000  # of a sane file
+_MOST_CHUNKS = 1_000  # in a valid file
 
 
 def _wav_ends(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -95,7 +95,7 @@ class Transcription:
     def sheet(
         self,
         **options: Any,  # meter, tempo, key …: fields of `SheetOptions`
-    ) -> "Sheet":  # shows itself engraved; `save` writes MusicXML, PDF, SVG and PNG
+    ) -> "Sheet":  # a notebook displays it; `save` writes MusicXML, PDF, SVG and PNG
         """Write the notes as sheet music."""
         from pianoamt.sheet import make_sheet
 

@@ -138,7 +138,7 @@ def _sounding(
     return np.cumsum(steps, axis=0, dtype=np.int8)[:frames] > 0
 
 # %% ../nbs/10_score.ipynb #g07
-_BLOCK = 2**16  # frames compared at once: some 17 minutes
+_BLOCK = 2**16  # frames compared at once: about 17 minutes
 
 
 def frame_scores(

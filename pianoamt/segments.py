@@ -79,7 +79,7 @@ def cut_performance(
     pedal: npt.NDArray[Any],  # of a whole piece
     start: float,  # seconds
     seconds: float,  # length of the excerpt
-    before: float = 15.0,  # seconds of what came before to keep
+    before: float = 15.0,  # seconds before the excerpt that are kept
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:  # notes and pedal, times counted from `start`
     "The part of a performance that sounds in an excerpt, up to the next lift of its pedal."
     near = slice(*np.searchsorted(notes["onset"], [start - before, start + seconds]))
@@ -144,7 +144,7 @@ class Recording:
 
     audio: npt.NDArray[np.int16]  # mono at 16 kHz
     notes: npt.NDArray[Any]  # NOTE_DTYPE
-    pedal: npt.NDArray[Any] | None = None  # PEDAL_DTYPE; None if nobody wrote it down
+    pedal: npt.NDArray[Any] | None = None  # PEDAL_DTYPE; None if it is not known
     is_heard: bool = False  # whether the notes come from another model and are not exact
     second: npt.NDArray[Any] | None = None  # notes of a second model, NOTE_DTYPE
 
@@ -213,7 +213,7 @@ def trust_teacher(
 def overlay(
     one: Segment,
     other: Segment,  # as long
-    level_db: float,  # of the other's sound against the one's
+    level_db: float,  # level of the other's sound relative to the first
 ) -> Segment:  # both at once; their strengths and pedals do not count
     "Let two recordings sound together: denser chords in real sound than anyone played."
     a, b = one.rolls, other.rolls

@@ -289,7 +289,7 @@ def find_dynamics(
     velocity: npt.NDArray[Any],  # of the notes, 1..127
     table: npt.NDArray[Any],  # notes of the score, table of `SCORE_DTYPE`
     measures: list[Measure],  # bars
-) -> list[Mark]:  # one where the level changes
+) -> list[Mark]:  # one where the dynamic changes
     "Find dynamics, only where the loudness clearly changes."
     starts = np.array([measure.start for measure in measures])
     bar = np.searchsorted(starts, table["start"], side="right") - 1

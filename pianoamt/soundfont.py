@@ -152,7 +152,7 @@ def play_layer(
     font: str | Path,  # the SoundFont
     preset: Preset,  # one of its instruments
     layer: Layer,  # the notes to play
-) -> list[npt.NDArray[np.float32]]:  # notes at 16 kHz, from 0.1 s before the key until it rises
+) -> list[npt.NDArray[np.float32]]:  # notes at 16 kHz, from 0.1 s before the key until it comes up
     "Let FluidSynth play notes; raise `PianoamtError` if it cannot."
     with tempfile.TemporaryDirectory(prefix="pianoamt-") as folder:
         wave, score = Path(folder, "notes.wav"), Path(folder, "notes.mid")

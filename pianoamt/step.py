@@ -396,7 +396,7 @@ def measure_memory(
     with watch, state.accelerator.autocast():
         logits = network(features)
     activations = sum(size for place, size in kept.items() if place not in parameters)
-    del logits  # until here it kept those tensors, and so their places, from being used again
+    del logits  # until here it kept those tensors, so that their memory was not used again
     return 5 * sum(parameters.values()), activations
 
 # %% ../nbs/14a_step.ipynb #c085

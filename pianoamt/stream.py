@@ -44,12 +44,12 @@ from pianoamt.targets import (
 from .tuning import at_recording_time, check_tuning, tuning_to_speed
 
 # %% ../nbs/08d_stream.ipynb #c014
-SOUND = 12  # frames of future that the transform waits for; more is nearer to a file, and slower
+SOUND = 12  # frames of future that the transform waits for; more is slower, but closer to a file
 
 
 def mirror_end(
     sound: npt.NDArray[np.float32],  # the newest samples, shape (samples,)
-    frames: int,  # how many to put behind, fewer than there are
+    frames: int,  # how many to add at the end, fewer than there are
 ) -> npt.NDArray[np.float32]:  # shape (more samples,)
     "Continue a sound by its own mirror image."
     return np.pad(sound, (0, frames * HOP), mode="reflect")
@@ -62,7 +62,7 @@ class RollStream:
         self,
         engine: Engine,  # transform and network
         sound: int = SOUND,  # frames of future that the transform waits for, up to its reach
-        hop: int = 32,  # frames that the network hears at a time
+        hop: int = 32,  # frames that the network processes at a time
     ) -> None:
         self.engine, self.sound, self.hop = engine, sound, hop
         self.finder, self.memory = SoundFinder(), engine.begin()
@@ -133,7 +133,7 @@ class RunningTranscription:
         self,
         config: DecoderConfig,  # thresholds
         durations: str = "key",  # key or pedal
-        speed: float = 1.0,  # at which the recording is heard
+        speed: float = 1.0,  # at which the recording is played
     ) -> None:
         self.durations, self.speed = durations, speed
         self._notes, self._pedal = NoteDecoder(config, durations), PedalDecoder(config)

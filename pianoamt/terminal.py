@@ -521,7 +521,7 @@ def listen_to(
                 show(stream.feed(block))
                 if was_pressed():
                     break
-    except KeyboardInterrupt:  # in the middle of a block: what follows would be in the wrong place
+    except KeyboardInterrupt:  # in the middle of a block: later notes would be in the wrong place
         return
     with hold_interrupt():
         show(stream.close())

@@ -118,7 +118,7 @@ def open_dataset(
     return StoreDataset(store, ("train",), config.segment_frames, config.seed)
 
 # %% ../nbs/15_train.ipynb #c103
-Scores = dict[str, float]  # the first decides, more is better
+Scores = dict[str, float]  # the first one decides, higher is better
 Validate = Callable[
     [PianoNet, dict[str, float] | None], Scores
 ]  # scores a network, with thresholds

@@ -59,7 +59,7 @@ class RunningLevel:
 
 # %% ../nbs/07a_velocity.ipynb #key2
 _NEIGHBOURS = np.exp(-0.5 * (np.subtract.outer(np.arange(88), np.arange(88)) / 2) ** 2)
-_DOUBT = 8  # notes after which half of a key's deviation is believed
+_DOUBT = 8  # notes after which half of a key's deviation is corrected
 
 
 class KeyDeviations:
@@ -93,7 +93,7 @@ class LevelCorrection:
     def __init__(
         self,
         smoothing: float = 0.0,  # share by which levels move to those around, 0 to 1
-        evening: float = 0.0,  # share of a key's own deviation that is taken out, 0 to 1
+        evening: float = 0.0,  # share of a key's own deviation that is removed, 0 to 1
     ) -> None:
         self.smoothing, self.evening = smoothing, evening
         self._around, self._keys = RunningLevel(), KeyDeviations()

@@ -26,7 +26,7 @@ def next_start(
 # %% ../nbs/25_voices.ipynb #c008
 def written_lengths(
     start: npt.NDArray[np.int64],  # ticks
-    held: npt.NDArray[np.float64],  # until when it sounds, ticks
+    held: npt.NDArray[np.float64],  # when its key comes up, ticks
     beat: int,  # ticks of a beat
     end: int,  # of the piece, ticks
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:  # ticks; whether others move meanwhile
@@ -44,7 +44,7 @@ def written_lengths(
 # %% ../nbs/25_voices.ipynb #b001
 def end_with_bar(
     start: npt.NDArray[np.int64],  # ticks
-    held: npt.NDArray[np.float64],  # until when it sounds, ticks
+    held: npt.NDArray[np.float64],  # when its key comes up, ticks
     length: npt.NDArray[np.int64],  # ticks
     bars: npt.NDArray[np.int64],  # where bars start, and the end of the last one, ticks
 ) -> npt.NDArray[np.int64]:  # ticks
@@ -80,7 +80,7 @@ def _even(chord: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> npt.ND
 # %% ../nbs/25_voices.ipynb #c013
 def make_voices(
     start: npt.NDArray[np.int64],  # ticks
-    held: npt.NDArray[np.float64],  # until when it sounds, ticks
+    held: npt.NDArray[np.float64],  # when its key comes up, ticks
     pitch: npt.NDArray[np.int64],  # MIDI pitch
     beat: int,  # ticks of a beat
     end: int,  # of the piece, ticks
