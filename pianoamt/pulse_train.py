@@ -6,12 +6,12 @@
 __all__ = ['DILATIONS', 'HARMONY', 'NONE', 'LABEL_DTYPE', 'LOSS_WEIGHTS', 'PulseLayer', 'ChordNet', 'PulseNet',
            'ScoredPerformance', 'compose', 'make_example', 'transpose', 'add_mistakes', 'make_warp', 'vary',
            'beat_targets', 'make_pulse_targets', 'tempo_bell', 'pulse_losses', 'cut_excerpt', 'make_batch',
-           'SheetRecipe', 'learning_rate', 'train_network', 'train_pulse', 'save_network', 'read_pack']
+           'SheetRecipe', 'learning_rate', 'train_network', 'save_network', 'read_pack']
 
 # %% ../nbs/29_sheet_train.ipynb #c002
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -373,7 +373,7 @@ class SheetRecipe:
 
     steps: int = 4000  # updates
     batch: int = 8  # excerpts an update
-    length: int = 512  # chords of an excerpt
+    length: int = 512  # chords of an excerpt; notes or chords drawn from a piece
     rate: float = 0.0025  # highest learning rate
     decay: float = 0.05  # weight decay
     average: float = 0.998  # share of the averaged weights that each step keeps
@@ -393,7 +393,10 @@ def learning_rate(
 def train_network(
     network: nn.Module,  # changed in place
     recipe: SheetRecipe,  # how to train
-    draw: Callable[[np.random.Generator], dict[str, Tensor]],  # losses of a new batch, by name
+    pieces: Sequence[Any],  # to learn from
+    make_batch: Callable[..., tuple[Tensor, Any]],  # pieces, length and generator to a batch
+    find_losses: Callable[[Tensor, Any], dict[str, Tensor]],  # outputs and targets to losses
+    chances: npt.NDArray[np.float64] | None = None,  # of each piece, all equal by default
 ) -> Iterator[tuple[int, dict[str, float], nn.Module]]:  # step, losses, averaged network
     "Train, and yield after each step."
     rng = np.random.default_rng(recipe.seed)
@@ -403,8 +406,11 @@ def train_network(
     averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=decay, use_buffers=True)
     for step in range(1, recipe.steps + 1):
         optimiser.param_groups[0]["lr"] = learning_rate(step, recipe)
+        chosen = rng.choice(len(pieces), recipe.batch, p=chances)
+        features, targets = make_batch([pieces[k] for k in chosen], recipe.length, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-            losses = draw(rng)
+            outputs = network(features)
+        losses = find_losses(outputs.float(), targets)
         optimiser.zero_grad()
         total = [LOSS_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]
         torch.stack(total).sum().backward()
@@ -412,22 +418,6 @@ def train_network(
         optimiser.step()
         averaged.update_parameters(network)
         yield step, {name: float(loss.detach()) for name, loss in losses.items()}, averaged.module
-
-# %% ../nbs/29_sheet_train.ipynb #c042
-def train_pulse(
-    pieces: list[ScoredPerformance],  # with known scores
-    recipe: SheetRecipe,  # how to train
-    network: PulseNet,  # changed in place
-    chances: npt.NDArray[np.float64] | None = None,  # of each piece, all equal by default
-) -> Iterator[tuple[int, dict[str, float], nn.Module]]:  # step, losses, averaged network
-    "Train the pulse network, and yield after each step."
-
-    def draw(rng: np.random.Generator) -> dict[str, Tensor]:
-        chosen = rng.choice(len(pieces), recipe.batch, p=chances)
-        features, targets = make_batch([pieces[k] for k in chosen], recipe.length, rng)
-        return pulse_losses(network(features).float(), targets)
-
-    return train_network(network, recipe, draw)
 
 # %% ../nbs/29_sheet_train.ipynb #c054
 def save_network(

@@ -40,7 +40,13 @@ from pianoamt.grid import (
     to_ticks,
     triplet_share,
 )
-from .hands import find_keys, hand_logits, spell_notes, split_hands
+from pianoamt.hands import (
+    count_pitch_classes,
+    find_keys,
+    hand_logits,
+    spell_notes,
+    split_hands,
+)
 from .musicxml import SCORE_DTYPE, Mark, Measure, Score, write_musicxml
 from .pulse import Pulse, find_pulse, pedal_intervals
 from .voices import find_trills, make_voices
@@ -197,16 +203,15 @@ def bar_keys(
     pulse: Pulse,  # chords and the network's predictions
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     timing: Timing,  # beats and bars
-    wished: int | None,  # the user's choice, fifths
+    wished: int | None,  # fifths
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:  # bar of each group; signatures
     "Key signatures, one a bar."
     starts = timing.bar_starts * timing.beat
     bar = np.clip(np.searchsorted(starts, timing.ticks, side="right") - 1, 0, len(starts) - 2)
     if wished is not None:
         return bar, np.full(len(starts) - 1, wished)
-    chroma = np.zeros((len(pulse.time), 12))
-    np.add.at(chroma, (pulse.groups.group, notes["pitch"] % 12), 1)
-    return bar, find_keys(bar, len(starts) - 1, pulse.heads["key"], chroma)
+    counts = count_pitch_classes(pulse.groups, notes["pitch"].astype(np.int64))
+    return bar, find_keys(bar, len(starts) - 1, counts)
 
 # %% ../nbs/27_sheet.ipynb #c025
 def _unique(

@@ -1,8 +1,8 @@
 """Train the pulse network and measure sheet music on performances with known scores.
 
-`python tools/experiments/sheet.py train DATA RUN` trains the pulse network on the pack in DATA and writes RUN.safetensors and
-RUN.onnx, with `--start WEIGHTS` from there; `hands DATA RUN --start PULSE` and `grid DATA RUN --start PULSE` train the networks
-that build on it;
+`python tools/experiments/sheet.py pulse DATA RUN` trains the pulse network on the pack in DATA and writes RUN.safetensors and
+RUN.onnx, with `--start WEIGHTS` from there; `keys DATA RUN`, `hands DATA RUN --start PULSE` and `grid DATA RUN --start PULSE`
+train the others;
 `python tools/experiments/sheet.py measure DATA USE` prints a row a title and the means, and `--json FILE` adds them to a file.
 DATA holds score_pack.npz and manifest.csv; USE is validation, test or real_dev, the last with `--audio FOLDER` from the sound.
 """
@@ -26,6 +26,8 @@ from safetensors.torch import load_file
 from pianoamt.grid import GRID_FEATURES, TICKS, place_chances, quantise, to_ticks
 from pianoamt.hands import (
     HAND_FEATURES,
+    KEY_FEATURES,
+    count_pitch_classes,
     find_keys,
     first_opinion,
     hand_logits,
@@ -48,43 +50,74 @@ from pianoamt.pulse_train import (
     PulseNet,
     SheetRecipe,
     cut_excerpt,
+    make_batch,
     make_pulse_targets,
     pulse_losses,
     read_pack,
     save_network,
-    train_pulse,
+    train_network,
 )
 from pianoamt.result import to_pretty_midi
 from pianoamt.sheet import SheetOptions, find_timing, make_score
 from pianoamt.sheet_train import (
     GridNet,
-    HandNet,
+    SmallNet,
+    grid_batch,
+    grid_losses,
+    hand_batch,
+    hand_losses,
+    key_batch,
+    key_losses,
     place_chords_by_score,
-    train_grid,
-    train_hands,
 )
 from pianoamt.voices import make_voices
 
 
-def train(data: Path, run: Path, recipe: SheetRecipe, start: Path | None) -> None:
-    """Train the pulse network."""
-    pieces = [piece for _, piece in read_pack(data, "train")]
-    chances = title_chances([p.title for p in pieces], [len(p.notes) for p in pieces])
-    started, network, judge = time.time(), PulseNet(), validation_losses(data)
-    if start:
-        network.load_state_dict(load_file(start))
-        print("start", judge(network), flush=True)
-    training = train_pulse(pieces, recipe, network, chances)
-    recent = []
-    for step, losses, averaged in training:
+def train(data: Path, run: Path, recipe: SheetRecipe, start: Path | None, what: str) -> None:
+    """Train one of the networks."""
+    shape, *lesson = prepare_training(data, start, what)
+    judge = validation_losses(data) if what == "pulse" else lambda _: ""
+    print("start", judge(lesson[0]), flush=True)
+    started, recent = time.time(), []
+    network, *lesson = lesson
+    for step, losses, averaged in train_network(network, recipe, *lesson):
         recent.append(losses)
         if step % 500 == 0 or step == recipe.steps:
             means = {k: round(float(np.mean([x[k] for x in recent if k in x])), 3) for k in losses}
-            print(step, f"{time.time() - started:.0f} s", means, flush=True)
-            print("  validation", judge(averaged), flush=True)
-            info = {"step": step, "recipe": recipe.__dict__}
-            save_network(averaged, run, (1, 300, FEATURES), info)
+            print(step, f"{time.time() - started:.0f} s", means, judge(averaged), flush=True)
+            save_network(averaged, run, shape, {"step": step, "recipe": recipe.__dict__})
             recent = []
+
+
+def prepare_training(data: Path, start: Path | None, what: str) -> tuple:
+    """Shape of the input, network, what it learns from, batches, losses, chance of each piece."""
+    needed = {"pulse": ("beat", -1), "keys": ("key", NONE), "hands": ("hand", -1)}
+    label, unknown = needed.get(what, ("phase", -1))
+    pieces = [piece for _, piece in read_pack(data, "train")]
+    pieces = [piece for piece in pieces if (piece.labels[label] > unknown).sum() > 1]
+    chances = title_chances([p.title for p in pieces], [len(p.notes) for p in pieces])
+    pulse = PulseNet()
+    if start:
+        pulse.load_state_dict(load_file(start))
+    if what == "pulse":
+        return (1, 300, FEATURES), pulse, pieces, make_batch, pulse_losses, chances
+    if what == "keys":
+        known = [count_keys(piece) for piece in {p.title: p for p in pieces}.values()]
+        return (1500, KEY_FEATURES), SmallNet(KEY_FEATURES, 16), known, key_batch, key_losses, None
+    judged = [(piece, judge_piece(pulse.eval(), piece)) for piece in pieces]
+    if what == "hands":
+        known = [(piece, said.groups, first_opinion(piece.notes, said)) for piece, said in judged]
+        network = SmallNet(HAND_FEATURES)
+        return (1000, HAND_FEATURES), network, known, hand_batch, hand_losses, chances
+    known = [place_chords_by_score(piece, said) for piece, said in judged]
+    return (1, 300, GRID_FEATURES), GridNet(), known, grid_batch, grid_losses, chances
+
+
+def count_keys(piece):
+    """Pitch classes and signature of each chord."""
+    groups = make_groups(piece.notes)
+    counts = count_pitch_classes(groups, piece.notes["pitch"].astype(int))
+    return counts, piece.labels["key"][groups.first].astype(int)
 
 
 def validation_losses(data: Path, chords: int = 512):
@@ -116,43 +149,12 @@ def validation_losses(data: Path, chords: int = 512):
     return judge
 
 
-def train_followers(data: Path, run: Path, recipe: SheetRecipe, start: Path, what: str) -> None:
-    """Train the network for hands or for the grid on what a pulse network says."""
-    network = PulseNet()
-    network.load_state_dict(load_file(start))
-    judged = judge_pieces(network.eval(), data)
-    if what == "hands":
-        known = [
-            (piece, pulse.groups, first_opinion(piece.notes, pulse))
-            for k, (piece, pulse) in enumerate(judged)
-            if k % 2 == 0
-        ]
-        training, shape = train_hands(known, recipe, HandNet()), (1000, HAND_FEATURES)
-    else:
-        placed = [
-            (piece.title, place_chords_by_score(piece, pulse))
-            for piece, pulse in judged
-            if (piece.labels["phase"] >= 0).any()
-        ]
-        chances = title_chances([title for title, _ in placed], [len(p.time) for _, p in placed])
-        training = train_grid([p for _, p in placed], recipe, GridNet(), chances)
-        shape = (1, 300, GRID_FEATURES)
-    recent = []
-    for step, losses, averaged in training:
-        recent.append(*losses.values())
-        if step % 500 == 0 or step == recipe.steps:
-            print(step, round(float(np.mean(recent)), 4), flush=True)
-            save_network(averaged, run, shape, {"step": step, "recipe": recipe.__dict__})
-            recent = []
-
-
-def judge_pieces(network, data: Path):
-    """What the pulse network says of each training performance."""
-    for _, piece in read_pack(data, "train"):
-        groups = make_groups(piece.notes)
-        features = torch.as_tensor(group_features(piece.notes, piece.presses, groups))[None]
-        with torch.no_grad():
-            yield piece, Pulse(groups, split_heads(network(features)[0].numpy()))
+def judge_piece(network, piece):
+    """What the pulse network says of a performance."""
+    groups = make_groups(piece.notes)
+    features = torch.as_tensor(group_features(piece.notes, piece.presses, groups))[None]
+    with torch.no_grad():
+        return Pulse(groups, split_heads(network(features)[0].numpy()))
 
 
 def title_chances(titles: list[str], lengths: list[int]) -> np.ndarray:
@@ -251,9 +253,8 @@ def score_notes(piece, pulse, lengths):
     )
     bar_starts = piece.beats[[place >= 0 and BAR_PLACES[place][1] == 0 for place in piece.place]]
     bar = np.maximum(np.searchsorted(bar_starts, pulse.time + 0.05) - 1, 0)
-    chroma = np.zeros((len(pulse.time), 12))
-    np.add.at(chroma, (group, pitch % 12), 1)
-    keys = find_keys(bar, int(bar.max()) + 1, pulse.heads["key"], chroma)[bar][group]
+    counts = count_pitch_classes(pulse.groups, pitch)
+    keys = find_keys(bar, int(bar.max()) + 1, counts)[bar][group]
     keyed, spelled = labels["key"] > NONE, labels["fifths"] > NONE
     names = spell_notes(group, pitch, keys, pulse.heads["spelling"])
     return {
@@ -395,11 +396,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["train", "hands", "grid", "measure"])
+    parser.add_argument("what", choices=["pulse", "keys", "hands", "grid", "measure"])
     parser.add_argument("data", type=Path)
     parser.add_argument("target", help="a path without suffix to train, a split to measure")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=512, help="chords of an excerpt, or notes")
     parser.add_argument("--rate", type=float, default=0.0025)
     parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--start", type=Path, help="weights of a pulse network, .safetensors")
@@ -410,13 +412,10 @@ def main() -> None:
     args = parser.parse_args()
     average = 1 - 1 / min(1000, max(100, args.steps // 10))
     recipe = SheetRecipe(
-        args.steps, args.batch, rate=args.rate, average=average, bfloat16=args.bfloat16
+        args.steps, args.batch, args.length, args.rate, average=average, bfloat16=args.bfloat16
     )
-    if args.what == "train":
-        train(args.data, Path(args.target), recipe, args.start)
-        return
-    if args.what in ("hands", "grid"):
-        train_followers(args.data, Path(args.target), recipe, args.start, args.what)
+    if args.what != "measure":
+        train(args.data, Path(args.target), recipe, args.start, args.what)
         return
     found = args.audio and measure_recordings(args.data, args.audio)
     rows = found or measure(args.data, args.target, args.per_title, args.peers)
