@@ -479,7 +479,7 @@ def save_weights(
 # %% ../nbs/05_model.ipynb #c039
 def _check_tensors(
     config: ModelConfig,  # that the file states
-    info: Any,  # its notes
+    info: Any,  # its metadata
     tensors: dict[str, Tensor],  # its numbers
 ) -> None:
     "Raise ValueError if they do not fit together, before the network is allocated."
@@ -488,7 +488,7 @@ def _check_tensors(
     if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
         raise ValueError("its tensors are not those of its configuration")
     if not isinstance(info, dict):
-        raise ValueError("its notes are not a table")
+        raise ValueError("its metadata are not a table")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise ValueError("it holds weights that are NaN or infinite")
 
@@ -500,7 +500,7 @@ class WeightsError(PianoamtError):
 def _read_network(
     path: str | Path,  # a file that `save_weights` made
     device: str,  # where to put the network
-) -> tuple[PianoNet, dict[str, Any]]:  # the network; the notes saved with it
+) -> tuple[PianoNet, dict[str, Any]]:  # the network; the metadata saved with it
     "Rebuild a network; the first check that fails raises its own error."
     with safe_open(path, framework="pt", device=device) as file:
         metadata = file.metadata() or {}
@@ -521,7 +521,7 @@ def _read_network(
 def load_weights(
     path: str | Path,  # a file that `save_weights` made
     device: str = "cpu",  # where to put the network
-) -> tuple[PianoNet, dict[str, Any]]:  # the network in eval mode; the notes saved with it
+) -> tuple[PianoNet, dict[str, Any]]:  # the network in eval mode; the metadata saved with it
     "Rebuild a network from its file; raises `WeightsError` in one line for any other file."
     shown = show_path(check_file(path, WeightsError))
     damage = (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)

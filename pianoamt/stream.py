@@ -303,7 +303,7 @@ def import_sounddevice() -> ModuleType:
         ) from None
     except OSError:
         raise PianoamtError(
-            "sounddevice needs PortAudio: install libportaudio2 (or portaudio) by your system"
+            "sounddevice needs PortAudio: install libportaudio2 (or portaudio) with your system's package manager"
         ) from None
     return sounddevice
 

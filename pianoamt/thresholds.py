@@ -46,7 +46,7 @@ def pair_recordings(
     for piece in open_corpus(folder, "folder").pieces:
         if piece.audio and piece.midi:
             if durations == "both" and not piece.has_pedal:
-                reason = "a table's notes end in one way only; choose durations pedal or key"
+                reason = "a table has only one kind of durations; choose pedal or key"
                 raise PianoamtError(f"{show_path(piece.midi)}: {reason}")
             pairs[piece.id] = (piece.audio, piece.midi)
     if not pairs:
