@@ -419,9 +419,7 @@ def score_folders(
     estimates = find_by_stem(estimate_dir, MIDI_SUFFIXES, reference_dir)
     pairs, places = pair_names(references, estimates), map(show_path, (estimate_dir, reference_dir))
     if not pairs:
-        raise PianoamtError(
-            "{}: no .mid file is named like a .mid or .tsv file in {}".format(*places)
-        )
+        raise PianoamtError("{}: no .mid file is named like a .mid or .tsv in {}".format(*places))
     pieces, damaged = dict[str, dict[str, float]](), dict[str, str]()
     for stem, other in sorted(pairs.items()):
         try:
