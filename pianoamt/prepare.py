@@ -210,7 +210,8 @@ def _plan_folder(folder: Path, to: Path | None) -> tuple[list[Resampling], int, 
     tasks, done, failures = [], 0, []
     for source, target in targets.items():
         try:
-            if to is None and not source.resolve().is_relative_to(folder.resolve()):
+            inside = Path(os.path.realpath(source)).is_relative_to(folder.resolve())
+            if to is None and not inside:
                 raise PianoamtError(f"{show_path(source)}: a link that leads out of the folder")
             task = _plan_file(source, target, names[same_name(str(target))] > 1, to is None)
             tasks += [task] if task else []

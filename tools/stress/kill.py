@@ -46,10 +46,18 @@ KILLS = 5  # in a row
 GROWING = (".db", ".json", ".jsonl", ".safetensors", ".pt", ".csv")  # may be between old and new
 
 
+def small_config():  # a ModelConfig, built when torch is there
+    """The smallest network that has all parts."""
+    from pianoamt.hcqt import HCQTConfig
+    from pianoamt.model import ModelConfig
+
+    hcqt = HCQTConfig(bins_per_semitone=(1,), gamma=8.0)
+    return ModelConfig(hcqt, 2, 1, 4, (12, 19), (12,), 1, 2, 2, 2)
+
+
 def make(folder: Path, pieces: int) -> None:
     """Write recordings with their notes, weights, a recipe and a feature store."""
     import numpy as np
-    from fuzz import small_config
 
     from pianoamt.audio import write_audio
     from pianoamt.corpus import open_corpus
