@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODECS', 'NO_CODEC', 'cut_to_direct', 'synthetic_room', 'add_room', 'equalise', 'compress', 'measure_level',
-           'coloured_noise', 'Codec', 'encode', 'decode_bytes', 'codec_delay', 'add_codec', 'Augmentation', 'augment']
+           'coloured_noise', 'Codec', 'encode', 'Augmentation', 'augment']
 
 # %% ../nbs/13b_augment.ipynb #c002
 import io
@@ -133,9 +133,7 @@ def encode(
     return data.getvalue()
 
 # %% ../nbs/13b_augment.ipynb #c056
-def decode_bytes(
-    data: bytes,  # from `encode`
-) -> npt.NDArray[np.float32]:  # mono, with the codec's delay, shape (samples,)
+def _decode_bytes(data: bytes) -> npt.NDArray[np.float32]:
     "Uncompress a sound in memory."
     import soundfile
 
@@ -147,30 +145,25 @@ NO_CODEC = (ImportError, OSError, RuntimeError, TypeError, ValueError)  # what l
 
 
 @lru_cache
-def codec_delay(
-    codec: Codec,  # how to compress
-    level: float,  # how hard to compress, 0 to 1
-) -> int | None:  # samples by which the sound comes back late; None if the codec is missing
+def _codec_delay(codec: Codec, level: float) -> int | None:
     "Measure how late a sound comes out of a codec."
     burst = np.zeros(16_000, np.float32)
     burst[6000:10_000] = 0.1 * np.random.default_rng(0).standard_normal(4000)
     try:
-        heard = decode_bytes(encode(burst, codec, level))
+        heard = _decode_bytes(encode(burst, codec, level))
     except NO_CODEC:
         return None
     return int(signal.correlate(heard, burst).argmax()) - (len(burst) - 1)
 
 # %% ../nbs/13b_augment.ipynb #c059
-def add_codec(
-    audio: npt.NDArray[np.float32],  # mono, in [-1, 1], shape (samples,), at least one
-    codec: Codec,  # how to compress
-    level: float,  # how hard to compress, one of the codec's levels
-) -> npt.NDArray[np.float32]:  # same shape, no delay; unchanged if the codec is missing
+def _add_codec(
+    audio: npt.NDArray[np.float32], codec: Codec, level: float
+) -> npt.NDArray[np.float32]:
     "Compress and uncompress a sound, without the codec's delay."
-    late = codec_delay(codec, level)
+    late = _codec_delay(codec, level)
     if late is None:
         return audio
-    heard = decode_bytes(encode(audio, codec, level))[max(0, late) :][: len(audio)]
+    heard = _decode_bytes(encode(audio, codec, level))[max(0, late) :][: len(audio)]
     return np.pad(heard, (0, len(audio) - len(heard)))
 
 # %% ../nbs/13b_augment.ipynb #c062
@@ -231,5 +224,5 @@ def augment(
     audio = np.clip(audio, -ceiling, ceiling).astype(np.float32)
     if rng.random() < config.codec:
         codec = CODECS[rng.integers(len(CODECS))]
-        audio = add_codec(audio, codec, codec.levels[rng.integers(len(codec.levels))])
+        audio = _add_codec(audio, codec, codec.levels[rng.integers(len(codec.levels))])
     return audio

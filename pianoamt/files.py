@@ -22,9 +22,7 @@ from typing import Any
 from urllib.parse import unquote
 
 # %% ../nbs/00c_files.ipynb #err1
-def _printable(
-    text: str,  # any text
-) -> str:  # the same on one line
+def _printable(text: str) -> str:
     "Escape line breaks and other unprintable characters."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -79,9 +77,7 @@ def describe_error(
     return " ".join((text if name in text else f"{name}: {text}").splitlines())
 
 # %% ../nbs/00c_files.ipynb #url4
-def _without_url(
-    text: str,  # a path or a file:// address
-) -> str:  # a path
+def _without_url(text: str) -> str:
     "Convert a file:// address to a path."
     if not text.lower().startswith("file:"):
         return text
@@ -120,10 +116,7 @@ def same_name(
     return unicodedata.normalize("NFC", name).casefold()
 
 # %% ../nbs/00c_files.ipynb #atom1
-def _publish(
-    temp: Path,  # the complete temporary file
-    target: Path,  # its final name
-) -> None:
+def _publish(temp: Path, target: Path) -> None:
     "Force a file to disk and rename it; it takes the permissions of the file it replaces."
     with open(temp, "rb+") as file:
         os.fsync(file.fileno())
@@ -238,9 +231,7 @@ _LOCK_NAME = ".pianoamt.lock"
 
 
 @contextlib.contextmanager
-def _hold(
-    folder: Path,  # an existing folder
-) -> Iterator[None]:  # nothing
+def _hold(folder: Path) -> Iterator[None]:
     "Lock a folder, or raise `PianoamtError` if another run has locked it."
     from filelock import FileLock, Timeout
 
@@ -257,9 +248,7 @@ def _hold(
                 os.unlink(lock.lock_file)
 
 # %% ../nbs/00c_files.ipynb #lock4
-def _is_leftover(
-    name: str,  # name of a file
-) -> bool:  # whether it is a temporary file whose process has ended
+def _is_leftover(name: str) -> bool:
     "Recognise a temporary file of a killed run."
     owner = re.match(rf"{re.escape(TEMP_PREFIX)}(\d+)-", name)
     if owner is None or os.name != "posix":  # Windows has no signal 0 to ask with

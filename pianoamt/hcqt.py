@@ -349,17 +349,9 @@ class HCQT(nn.Module):
         super().__init__()
         self.config = config or HCQTConfig()
         low, high = min(self.config.shifts), max(self.config.shifts)
-        span = {
-            "lowest_pitch": self.config.lowest_pitch + low,
-            "semitones": self.config.keys + high - low,
-        }
-        rates = {
-            "sample_rate": self.config.sample_rate,
-            "hop": self.config.hop,
-            "gamma": self.config.gamma,
-        }
+        keys = (self.config.lowest_pitch + low, self.config.keys + high - low)
         self.transforms = nn.ModuleList(
-            CQT(bins, **rates, **span)  # type: ignore[arg-type]
+            CQT(bins, self.config.gamma, self.config.sample_rate, self.config.hop, *keys)
             for bins in self.config.bins_per_semitone
         )
 

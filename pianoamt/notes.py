@@ -236,10 +236,7 @@ if TYPE_CHECKING:
     from mido import MidiTrack
 
 # %% ../nbs/01a_midi.ipynb #num1
-def _read_number(
-    data: bytes,  # a whole file
-    at: int,  # where the number begins
-) -> tuple[int, int]:  # the number, 0..2^28-1, and the place after it
+def _read_number(data: bytes, at: int) -> tuple[int, int]:
     "Read a MIDI variable-length number; IndexError if the file is cut off."
     value = 0
     for place in range(at, at + 4):
@@ -255,11 +252,7 @@ _SUSTAIN, _SOUND_OFF, _RESET, _NOTES_OFF = 64, 120, 121, 123  # controllers; 124
 _CONTROLLERS = frozenset({_SUSTAIN, _SOUND_OFF, _RESET, *range(_NOTES_OFF, 128)})
 
 
-def _track_ends(
-    data: bytes,  # a whole file
-    at: int,  # where the next event would begin
-    end: int,  # where the track ends by its header
-) -> bool:  # whether a track without an end mark ends here
+def _track_ends(data: bytes, at: int, end: int) -> bool:
     "Recognise the end of a track that has no end mark."
     if at == end and data[at - 8 : at] == bytes(8):
         raise IndexError("the track ends in zeros")
@@ -347,10 +340,7 @@ def read_midi_events(
     return table[:, 1:], seconds[:-1], float(seconds[-1])
 
 # %% ../nbs/01a_midi.ipynb #ped1
-def _read_pedal(
-    table: npt.NDArray[np.int64],  # (track, status, controller, value) rows by time
-    times: npt.NDArray[np.float64],  # s, shape (rows,)
-) -> npt.NDArray[Any]:  # table of `PEDAL_DTYPE`
+def _read_pedal(table: npt.NDArray[np.int64], times: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     "Merge the sustain pedals of all channels but the drums' into one."
     channel, controller = table[:, 1] & 15, table[:, 2]
     moves = (controller == _SUSTAIN) | (controller == _SOUND_OFF) | (controller == _RESET)

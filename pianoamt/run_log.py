@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VALIDATION_PIECES', 'NON_TRAINING_FIELDS', 'MAY_CHANGE', 'RECIPE', 'CHECKPOINT', 'WEIGHTS', 'full_recipe',
-           'fixed_settings', 'first_difference', 'check_recipe', 'run_parts', 'weights_info', 'save_run', 'resume_run',
-           'read_log', 'rounded', 'TrainingLog', 'RunLogger', 'plot_log', 'Progress', 'ProgressMeter']
+           'first_difference', 'check_recipe', 'weights_info', 'save_run', 'resume_run', 'read_log', 'rounded',
+           'TrainingLog', 'RunLogger', 'plot_log', 'Progress', 'ProgressMeter']
 
 # %% ../nbs/14b_run_log.ipynb #j002
 import contextlib
@@ -50,10 +50,7 @@ NON_TRAINING_FIELDS = (
 MAY_CHANGE = (*NON_TRAINING_FIELDS, "precision", "steps", "decay_share", "batch_size", "accumulate")
 
 
-def fixed_settings(
-    recipe: dict[str, Any],  # from `full_recipe`, perhaps of an older version
-    judged: bool = False,  # whether scores have been logged
-) -> dict[str, Any]:  # the settings that make it the same run
+def _fixed_settings(recipe: dict[str, Any], judged: bool = False) -> dict[str, Any]:
     "The settings of a run that must not change when it is resumed."
     tables = {}
     if "train" in recipe:
@@ -101,7 +98,7 @@ def check_recipe(
         raise PianoamtError(f"{place}: {lost}; choose another folder")
     begun, judged = read_json(path, "not the recipe of a run"), (folder / "validation.csv").exists()
     try:
-        before, now = fixed_settings(begun, judged), fixed_settings(recipe, judged)
+        before, now = _fixed_settings(begun, judged), _fixed_settings(recipe, judged)
     except (TypeError, KeyError, AttributeError) as error:
         raise PianoamtError(f"{show_path(path)}: not the recipe of a run") from error
     both = before.keys() & now.keys()  # data that came from Python cannot be compared
@@ -110,9 +107,7 @@ def check_recipe(
         raise PianoamtError(f"{place}: holds another run ({change}); choose another folder")
 
 # %% ../nbs/14b_run_log.ipynb #c045
-def run_parts(
-    state: TrainingState,  # a run
-) -> dict[str, Any]:  # by name; each has `state_dict` and `load_state_dict`
+def _run_parts(state: TrainingState) -> dict[str, Any]:
     "The parts of a run that hold a state."
     parts = {"network": state.network, "average": state.average, "optimizer": state.optimizer}
     scaler = {"scaler": state.accelerator.scaler} if state.accelerator.scaler else {}
@@ -136,7 +131,7 @@ def save_run(
     if not state.accelerator.is_main_process:
         return
     numbers = {"step": state.step, "skipped": state.skipped, "segments": state.segments_a_step}
-    states = {name: part.state_dict() for name, part in run_parts(state).items()}
+    states = {name: part.state_dict() for name, part in _run_parts(state).items()}
     checkpoint = io.BytesIO()  # `torch.save` would hide that a disk is full
     torch.save(numbers | states, checkpoint)
     with atomic_path(folder / CHECKPOINT) as temporary:
@@ -156,7 +151,7 @@ def resume_run(
     check_file(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in run_parts(state).items():
+        for name, part in _run_parts(state).items():
             if name != "scaler" or name in saved:  # the precision may have changed
                 part.load_state_dict(saved[name])
         state.step, state.skipped = int(saved["step"]), int(saved["skipped"])

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['TOLERANCES', 'match_notes', 'f_measure', 'match_velocities', 'onset_lag', 'shift_notes', 'frame_scores',
            'matched_scores', 'score_notes', 'bootstrap_interval', 'dataset_files', 'find_by_stem', 'pair_names',
-           'read_reference', 'FolderScores', 'score_columns', 'read_tolerances', 'score_cells', 'score_table',
-           'score_folders']
+           'read_reference', 'FolderScores', 'read_tolerances', 'score_folders']
 
 # %% ../nbs/10_score.ipynb #c002
 import json
@@ -242,7 +241,7 @@ def find_by_stem(
     is_inside = Path(folder).resolve() in left_out.parents
     files = dataset_files(folder, suffixes)
     for path in sorted(files, key=lambda path: suffixes.index(path.suffix.lower())):
-        if not (is_inside and left_out in path.resolve().parents):
+        if not (is_inside and left_out in Path(os.path.realpath(path)).parents):
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return dict(sorted(found.items()))
 
@@ -333,7 +332,7 @@ class FolderScores:
 
     def __rich__(self) -> "Table":
         """The table that rich prints."""
-        return score_table(self)
+        return _score_table(self)
 
 # %% ../nbs/10_score.ipynb #g20
 def _no_nan(scores: dict[str, float]) -> dict[str, float | None]:
@@ -341,9 +340,7 @@ def _no_nan(scores: dict[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 # %% ../nbs/10_score.ipynb #g23
-def score_columns(
-    tolerances: Iterable[int] = TOLERANCES,  # of onsets, ms
-) -> dict[str, str]:  # heading → score
+def _score_columns(tolerances: Iterable[int] = TOLERANCES) -> dict[str, str]:
     "Name the columns of a table: onsets at each tolerance, then the rest."
     onsets = {f"onset\n{ms} ms": f"onset_f1_{ms}ms" for ms in tolerances}
     if "onset\n50 ms" in onsets:
@@ -362,10 +359,7 @@ def read_tolerances(
     return [int(word) for word in words]
 
 # %% ../nbs/10_score.ipynb #gcel
-def score_cells(
-    piece: dict[str, float],  # result of `score_notes`, or a mean of several
-    names: Iterable[str],  # scores to show
-) -> list[str]:  # one per column, then lag and velocity error
+def _score_cells(piece: dict[str, float], names: Iterable[str]) -> list[str]:
     "Format scores as text."
     cells = [f"{100 * piece[name]:.1f}" for name in names]
     if math.isnan(piece["lag"]):  # no note was found
@@ -374,9 +368,7 @@ def score_cells(
     return [*cells, lag, f"{piece['velocity_error']:.1f}"]
 
 # %% ../nbs/10_score.ipynb #c051
-def score_table(
-    scores: FolderScores,  # what to show
-) -> "Table":  # for rich to print
+def _score_table(scores: FolderScores) -> "Table":
     "Lay scores out as a table."
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -392,15 +384,15 @@ def score_table(
     parts = [f"F1 in percent, {notes} notes (--durations {scores.durations})"]
     parts += ["+ velocity includes + offset", "lag: median ± MAD of onsets"]
     parts += [f"{count} {what}" for what, count in counts.items() if count]
-    columns = score_columns(scores.tolerances)
+    columns = _score_columns(scores.tolerances)
     headings = [*columns, "lag\n(ms)", "velocity\nerror"]
     table = Table("piece", *headings, caption="; ".join(parts), box=SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for stem, piece in scores.pieces.items():
-        table.add_row(Text(show_path(stem)), *score_cells(piece, columns.values()))
+        table.add_row(Text(show_path(stem)), *_score_cells(piece, columns.values()))
     table.add_section()
-    table.add_row("mean", *score_cells(scores.mean(), columns.values()))
+    table.add_row("mean", *_score_cells(scores.mean(), columns.values()))
     limits = scores.intervals()
     for label, end in (("95 %: from", 0), ("to", 1)):
         table.add_row(label, *(f"{100 * limits[name][end]:.1f}" for name in columns.values()))

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'build_transform', 'WITHOUT_PEDAL', 'store_columns', 'log_cqt', 'stack_bins', 'stream_bins', 'make_targets',
-           'StoreError', 'piece_path', 'StoredPiece', 'store_parameters', 'write_manifest', 'read_manifest',
-           'source_stamp', 'store_piece', 'load_piece', 'is_unchanged', 'PreprocessResult', 'open_manifest',
-           'plan_pieces', 'preprocess', 'FeatureStore', 'target_tensors', 'StoreDataset']
+           'StoreError', 'StoredPiece', 'source_stamp', 'load_piece', 'PreprocessResult', 'preprocess', 'FeatureStore',
+           'target_tensors', 'StoreDataset']
 
 # %% ../nbs/12_store.ipynb #c002
 import functools
@@ -129,11 +128,7 @@ class StoreError(PianoamtError):
     """A store that cannot be read or does not fit; the message says what to do."""
 
 
-def piece_path(
-    folder: Path,  # of the store
-    piece: str,  # id of the piece
-    kind: str,  # bins or targets
-) -> Path:  # its file
+def _piece_path(folder: Path, piece: str, kind: str) -> Path:
     "The path of a piece's file; raise `StoreError` if it would lie outside the store."
     path = PurePosixPath(piece)
     if path.is_absolute() or ".." in path.parts or "\\" in piece or PureWindowsPath(piece).drive:
@@ -155,10 +150,9 @@ class StoredPiece:
 
     def __post_init__(self) -> None:
         "Refuse impossible values; raises ValueError."
-        if not all(isinstance(text, str) for text in (self.id, self.split, self.origin)):
-            raise ValueError("a piece whose name is not a string")
-        if not all(type(number) is int and number > 0 for number in (self.frames, self.size)):
-            raise ValueError("a piece without a length")
+        is_named = all(isinstance(text, str) for text in (self.id, self.split, self.origin))
+        if not is_named or not all(type(n) is int and n > 0 for n in (self.frames, self.size)):
+            raise ValueError("a piece without a name or without a length")
 
     @property
     def known(self) -> dict[str, float]:
@@ -171,30 +165,22 @@ class StoredPiece:
         return (self.frames - 1) / FRAMES_PER_SECOND
 
 
-def store_parameters(
-    config: HCQTConfig,  # of the transform
-) -> dict[str, Any]:  # everything that the stored numbers depend on, as JSON holds it
+def _store_parameters(config: HCQTConfig) -> dict[str, Any]:
     "What must be equal for two pieces to be in the same store."
     targets = {"rolls": ROLL_NAMES, "levels": LEVELS, "radius_frames": TARGET_RADIUS}
     content = {"format": "pianoamt-store", "version": 2, "hcqt": asdict(config), "targets": targets}
     return dict(json.loads(json.dumps(content)))
 
 # %% ../nbs/12_store.ipynb #c029c
-def write_manifest(
-    folder: Path,  # of the store
-    config: HCQTConfig,  # of the transform
-    pieces: Iterable[StoredPiece],  # its entries
-) -> None:
+def _write_manifest(folder: Path, config: HCQTConfig, pieces: Iterable[StoredPiece]) -> None:
     "Write the manifest, completely or not at all."
     entries = [asdict(piece) for piece in sorted(pieces, key=lambda piece: piece.id)]
-    content = {**store_parameters(config), "pieces": entries}
+    content = {**_store_parameters(config), "pieces": entries}
     with atomic_path(folder / "manifest.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 # %% ../nbs/12_store.ipynb #c032b
-def read_manifest(
-    folder: Path,  # of the store
-) -> tuple[HCQTConfig, dict[str, StoredPiece]]:  # the transform; pieces by their ids
+def _read_manifest(folder: Path) -> tuple[HCQTConfig, dict[str, StoredPiece]]:
     "Read a manifest; raise `StoreError` if it is missing or another file."
     path, wrong = folder / "manifest.json", "not a store's manifest"
     if not os.path.lexists(path):
@@ -207,7 +193,7 @@ def read_manifest(
         config, pieces = HCQTConfig(**(values | lists)), dict[str, StoredPiece]()
         for entry in content.pop("pieces"):
             pieces[entry["id"]] = StoredPiece(**(entry | {"sources": tuple(entry["sources"])}))
-        same = content == store_parameters(config)
+        same = content == _store_parameters(config)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise StoreError(f"{show_path(path)}: {wrong} ({' '.join(str(error).split())})") from None
     if not same:
@@ -227,12 +213,7 @@ def source_stamp(
 build_transform = functools.lru_cache(maxsize=1)(HCQT)  # once in each process
 
 
-def store_piece(
-    piece: Piece,  # with recording and notes
-    folder: Path,  # of the store
-    config: HCQTConfig,  # of the transform
-    threads: int = 1,  # for the transform
-) -> StoredPiece:  # its entry for the manifest
+def _store_piece(piece: Piece, folder: Path, config: HCQTConfig, threads: int = 1) -> StoredPiece:
     "Compute and write the two files of a piece."
     if piece.audio is None or piece.midi is None:
         missing = "recording" if piece.audio is None else "MIDI file"
@@ -247,10 +228,10 @@ def store_piece(
     notes, pedal = (at_recording_time(t, slower) for t in (performance.notes, performance.pedal))
     targets = make_targets(Performance(notes, pedal), len(rows))
     for kind, array in (("bins", rows), ("targets", targets)):
-        with atomic_path(piece_path(folder, piece.id, kind)) as temporary:
+        with atomic_path(_piece_path(folder, piece.id, kind)) as temporary:
             np.save(temporary, array)
             size += temporary.stat().st_size
-    origin = str(piece.midi.resolve())
+    origin = os.path.realpath(piece.midi)
     return StoredPiece(piece.id, piece.split, piece.has_pedal, len(rows), size, origin, stamp)
 
 # %% ../nbs/12_store.ipynb #c039
@@ -263,7 +244,7 @@ def load_piece(
     expected = {"bins": (np.float16, store_columns(config)), "targets": (np.int8, ROLL_COLUMNS)}
     arrays: list[npt.NDArray[Any]] = []
     for kind, (dtype, columns) in expected.items():
-        path, reason = piece_path(folder, piece.id, kind), ""
+        path, reason = _piece_path(folder, piece.id, kind), ""
         try:
             arrays.append(np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)))
             if arrays[-1].dtype != dtype or arrays[-1].shape != (piece.frames, columns):
@@ -275,10 +256,7 @@ def load_piece(
     return arrays[0], arrays[1]
 
 # %% ../nbs/12_store.ipynb #c043c
-def is_unchanged(
-    piece: Piece,  # of the corpus
-    stored: StoredPiece,  # its entry
-) -> bool:  # whether the entry is still right
+def _is_unchanged(piece: Piece, stored: StoredPiece) -> bool:
     "Whether a piece has not changed since it was stored."
     try:
         now = (piece.has_pedal, source_stamp(piece))
@@ -307,11 +285,9 @@ class PreprocessResult:
         return sum(piece.size for piece in self.stored)
 
 # %% ../nbs/12_store.ipynb #c043e
-def open_manifest(
-    folder: Path,  # of the store
-    config: HCQTConfig,  # that is wanted
-    result: PreprocessResult,  # damaged files are added
-) -> dict[str, StoredPiece]:  # pieces whose files are whole, by their ids
+def _open_manifest(
+    folder: Path, config: HCQTConfig, result: PreprocessResult
+) -> dict[str, StoredPiece]:
     "Read the manifest of a store that is to be extended, if there is one."
     try:
         check_transform_fits(config)
@@ -319,7 +295,7 @@ def open_manifest(
         raise StoreError(f"{show_path(folder)}: {error}") from None
     if not (folder / "manifest.json").exists():
         return {}
-    found, pieces = read_manifest(folder)
+    found, pieces = _read_manifest(folder)
     if found != config:
         other = [f"{n} = {v}" for n, v in asdict(found).items() if v != asdict(config)[n]]
         advice = f"holds other features ({', '.join(other)}); choose another folder"
@@ -333,22 +309,19 @@ def open_manifest(
     return pieces
 
 # %% ../nbs/12_store.ipynb #oth2
-def plan_pieces(
-    corpus: Corpus,  # recordings with notes
-    entries: dict[str, StoredPiece],  # of the manifest, brought up to date
-    result: PreprocessResult,  # kept and refused pieces are added
-) -> list[Piece]:  # what must be stored, longest first
+def _plan_pieces(
+    corpus: Corpus, entries: dict[str, StoredPiece], result: PreprocessResult
+) -> list[Piece]:
     "Compare a corpus with a store."
     due = []
     for piece in corpus.pieces:
-        stored = entries.get(piece.id)
-        origin = Path(stored.origin) if stored else None
+        stored, midi = entries.get(piece.id), os.path.realpath(piece.midi or "")
         if piece.split == "excluded":
             entries.pop(piece.id, None)
-        elif origin and piece.midi and origin != piece.midi.resolve() and origin.exists():
-            taken = f"the store has a piece of this name, from {show_path(origin)}"
+        elif stored and piece.midi and stored.origin != midi and os.path.exists(stored.origin):
+            taken = f"the store has a piece of this name, from {show_path(stored.origin)}"
             result.failures.append(f"{show_path(piece.id)}: {taken}; rename one")
-        elif stored and is_unchanged(piece, stored):
+        elif stored and _is_unchanged(piece, stored):
             entries[piece.id] = replace(stored, split=piece.split)
             result.kept += 1
         else:
@@ -366,20 +339,20 @@ def preprocess(
     "Put all pieces of a corpus into a store; may be stopped at any moment and run again."
     store, config, result = Path(folder), config or HCQTConfig(), PreprocessResult()
     with folder_lock(store):
-        entries = open_manifest(store, config, result)
-        due = plan_pieces(corpus, entries, result)
+        entries = _open_manifest(store, config, result)
+        due = _plan_pieces(corpus, entries, result)
         weights = [piece.seconds or 1.0 for piece in due]
         jobs = choose_jobs(jobs, sum(weights))
         threads = 1 if jobs > 1 else torch.get_num_threads()
-        work = functools.partial(store_piece, folder=store, config=config, threads=threads)
-        write_manifest(store, config, entries.values())
+        work = functools.partial(_store_piece, folder=store, config=config, threads=threads)
+        _write_manifest(store, config, entries.values())
         for piece, outcome in run_with_progress(work, due, weights, jobs, progress):
             if isinstance(outcome, Exception):
                 result.failures.append(describe_error(outcome, Path(piece.id)))
             else:
                 result.stored.append(outcome)
                 entries[outcome.id] = outcome
-                write_manifest(store, config, entries.values())
+                _write_manifest(store, config, entries.values())
     return result
 
 # %% ../nbs/12_store.ipynb #c058
@@ -391,7 +364,7 @@ class FeatureStore:
         folder: str | os.PathLike[str],  # made by `preprocess`
     ) -> None:
         self.folder = Path(folder)
-        self.config, entries = read_manifest(self.folder)
+        self.config, entries = _read_manifest(self.folder)
         self.pieces = tuple(entries.values())
         for piece in self.pieces:
             load_piece(self.folder, piece, self.config)

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -56,14 +57,11 @@ def read_sidebar() -> list[tuple[str, list[str]]]:
         pages = [page if isinstance(page, str) else page["href"] for page in entry["contents"]]
         sections.append((entry["section"], pages))
     listed = [name for _, names in sections for name in names]
-    there = sorted(path.name for path in (ROOT / "nbs").glob("*.ipynb") if path.name[0] not in "._")
-    if missing := [name for name in listed if name not in there]:
-        raise DocsError(f"_quarto.yml lists notebooks that do not exist: {' '.join(missing)}")
-    if unlisted := [name for name in there if name not in listed]:
-        raise DocsError(f"_quarto.yml's sidebar leaves out notebooks: {' '.join(unlisted)}")
-    pages = [page_name(name) for name in listed]
-    if twice := [name for name in listed if pages.count(page_name(name)) > 1]:
-        raise DocsError(f"notebooks that would become the same page: {' '.join(twice)}")
+    there = [path.name for path in (ROOT / "nbs").glob("*.ipynb") if path.name[0] not in "._"]
+    if wrong := sorted(set(listed) ^ set(there)):
+        raise DocsError(f"either in _quarto.yml's sidebar or in nbs/, not in both: {wrong}")
+    if len({page_name(name) for name in listed}) < len(listed):
+        raise DocsError("two notebooks would become the same page")
     return sections
 
 
@@ -162,12 +160,6 @@ def convert(path: Path, tail: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def module_of(path: Path) -> str | None:
-    """The module that a source notebook exports, as `pianoamt.hcqt`."""
-    name = exported_module(path)
-    return f"pianoamt.{name}" if name else None
-
-
 def prepare(folder: Path) -> None:
     """Write the Sphinx project: nbdev's notebooks converted, settings and style beside them."""
     sections = read_sidebar()
@@ -177,10 +169,7 @@ def prepare(folder: Path) -> None:
         try:
             cache = proc_nbs(n_workers=0, force=True)
         except Exception as error:
-            cause = error.__cause__
-            unknown = " (let the notebook's hidden import cell import it)"
-            hint = unknown if isinstance(cause, NameError) else ""
-            raise DocsError(f"{error}\n{type(cause).__name__}: {cause}{hint}") from error
+            raise DocsError(f"{error}\n{error.__cause__!r}") from error
     if problems := [str(item.message) for item in caught if item.category is UserWarning]:
         raise DocsError("nbdev warned:\n" + "\n".join(problems))
     for name in (name for _, names in sections for name in names):
@@ -239,38 +228,24 @@ def dead_links(site: Path) -> list[str]:
     return sorted(set(dead))
 
 
-def unanchored(site: Path) -> list[str]:
-    """Public names, methods included, that no page has an anchor for, and links that leaked into code."""
-    faults = []
-    anchors: dict[str, set[str]] = {}  # by module; a module may have two pages
+def modules() -> dict[str, list[str]]:
+    """The modules that notebooks export, and the notebooks; a module may have two pages."""
+    found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
-        name = module_of(path)
-        if not name:
-            continue
-        page = site / f"{page_name(path.name)}.html"
-        anchors.setdefault(name, set()).update(Page(page).ids)
-        signatures = re.findall(r"<pre>.*?</pre>", page.read_text(encoding="utf-8"), flags=re.S)
-        if any(re.search(r"\]\(\w+\.html#", text) for text in signatures):
-            faults.append(f"{page.name}: a link leaked into code")
-    for name, ids in anchors.items():
-        module = importlib.import_module(name)
-        names = list(module.__all__)
-        for cls in filter(inspect.isclass, (getattr(module, each) for each in module.__all__)):
-            names += [f"{cls.__name__}.{method}" for method, _ in public_methods(cls)]
-        faults += [f"{name}.{each} has no entry" for each in names if each.lower() not in ids]
-    return faults
+        if name := exported_module(path):
+            found.setdefault(f"pianoamt.{name}", []).append(path.name)
+    return found
 
 
-def described_callables(module: ModuleType) -> list[tuple[str, object]]:
+def callables(module: ModuleType) -> list[tuple[str, Callable]]:
     """The public functions of a module, and the methods of its classes, `__init__` and `__call__` included."""
     found = []
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.isfunction(value):
             found.append((name, value))
-        if not inspect.isclass(value) or getattr(value, "_is_protocol", False):
-            continue
-        for method, member in vars(value).items():
+        is_class = inspect.isclass(value) and not getattr(value, "_is_protocol", False)
+        for method, member in vars(value).items() if is_class else ():
             member = getattr(member, "__func__", member)
             is_public = method in ("__init__", "__call__") or method[0] != "_"
             if inspect.isfunction(member) and is_public:
@@ -278,38 +253,39 @@ def described_callables(module: ModuleType) -> list[tuple[str, object]]:
     return found
 
 
-def modules() -> list[str]:
-    """The modules that notebooks export."""
-    names = [module_of(path) for path in sorted((ROOT / "nbs").glob("*.ipynb"))]
-    return list(dict.fromkeys(name for name in names if name))
+def undescribed(function: Callable) -> list[str]:
+    """Parameters of a function that nothing is said about."""
+    parameters = inspect.signature(function).parameters.values()
+    named = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
+    try:
+        told = docments(function)
+    except OSError:  # what dataclasses make has no source
+        return []
+    return [name for name in named if name not in ("self", "cls") and not told.get(name)]
 
 
-def ambiguous() -> list[str]:
-    """Public names that mean different things in two modules; commands are called like what they do."""
-    places: dict[str, list[str]] = {}
-    for module in modules():
-        for name in importlib.import_module(module).__all__ if module not in COMMANDS else ():
-            places.setdefault(name, []).append(module)
-    twice = {name: " and ".join(found) for name, found in places.items() if len(found) > 1}
-    return [f"{name} is defined in {found}" for name, found in twice.items()]
-
-
-def undescribed() -> list[str]:
-    """Parameters of public functions and methods that nothing is said about."""
-    silent = []
-    found = [
-        (f"{module}.{title}", function)
-        for module in modules()
-        for title, function in described_callables(importlib.import_module(module))
-    ]
-    for title, function in found:
-        parameters = inspect.signature(function).parameters.values()
-        named = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
-        named = [name for name in named if name not in ("self", "cls")]
-        with contextlib.suppress(OSError):  # what dataclasses make has no source
-            told = docments(function)
-            silent += [f"{title}: {each}" for each in named if not told.get(each)]
-    return silent
+def faults(site: Path) -> list[str]:
+    """Public names without an entry, without a description or with two meanings, and links that leaked into code."""
+    found: list[str] = []
+    places: dict[str, str] = {}
+    for title, notebooks in modules().items():
+        module, ids = importlib.import_module(title), set[str]()
+        for notebook in notebooks:
+            page = site / f"{page_name(notebook)}.html"
+            ids |= Page(page).ids
+            signatures = re.findall(r"<pre>.*?</pre>", page.read_text(encoding="utf-8"), flags=re.S)
+            if any(re.search(r"\]\(\w+\.html#", text) for text in signatures):
+                found.append(f"{page.name}: a link leaked into code")
+        names = list(module.__all__)
+        for cls in filter(inspect.isclass, (getattr(module, each) for each in module.__all__)):
+            names += [f"{cls.__name__}.{method}" for method, _ in public_methods(cls)]
+        found += [f"{title}.{each} has no entry" for each in names if each.lower() not in ids]
+        for name, function in callables(module):
+            found += [f"{title}.{name}: {each} is not described" for each in undescribed(function)]
+        for name in module.__all__ if title not in COMMANDS else ():
+            other = places.setdefault(name, title)
+            found += [f"{name} is defined in {other} and {title}"] if other != title else []
+    return found
 
 
 def main() -> int:
@@ -333,12 +309,11 @@ def main() -> int:
             drop_doubles(OUT)
     if code:
         return code
-    faults = dead_links(OUT) + unanchored(OUT)
-    faults += [f"{name} is not described" for name in undescribed()] + ambiguous()
-    for fault in faults:
+    found = dead_links(OUT) + faults(OUT)
+    for fault in found:
         print(f"docs: {fault}", file=sys.stderr)
-    print(f"docs: {len(list(OUT.glob('*.html')))} pages in {OUT.name}/, {len(faults)} faults")
-    return 1 if faults else 0
+    print(f"docs: {len(list(OUT.glob('*.html')))} pages in {OUT.name}/, {len(found)} faults")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -84,36 +84,34 @@ def fingerprint(path: Path) -> str:
     if path.suffix == ".db":
         with contextlib.closing(sqlite3.connect(path)) as book:
             assert book.execute("pragma integrity_check").fetchone() == ("ok",), f"damaged: {path}"
-            done = "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
-            try:
-                return f"{book.execute(done).fetchone()[0]} trials"
-            except sqlite3.OperationalError:  # no table yet
+            if not book.execute("select 1 from sqlite_master where name = 'trials'").fetchone():
                 return "0 trials"
+            done = "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
+            return f"{book.execute(done).fetchone()[0]} trials"
+    data = path.read_bytes()
     if path.suffix == ".json":
-        table = json.loads(path.read_bytes())
-    if path.name == "manifest.json":  # of a store; it names the folders of its sources
-        names = [{**piece, "origin": Path(piece["origin"]).name} for piece in table["pieces"]]
-        return hashlib.sha256(json.dumps({**table, "pieces": names}).encode()).hexdigest()
+        table = json.loads(data)
+        if path.name == "manifest.json":  # of a store; it names the folders of its sources
+            names = [{**each, "origin": Path(each["origin"]).name} for each in table["pieces"]]
+            data = repr({**table, "pieces": names})
     if path.suffix == ".safetensors":  # the order of its metadata changes from run to run
         with safe_open(path, framework="np") as file:
-            parts = [json.dumps(file.metadata(), sort_keys=True).encode()]
-            for name in sorted(file.keys()):
-                tensor = file.get_tensor(name)
-                parts += [f"{name} {tensor.dtype} {tensor.shape}".encode(), tensor.tobytes()]
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+            notes = sorted((file.metadata() or {}).items())
+            data = repr(
+                [notes, *((name, file.get_tensor(name).tobytes()) for name in sorted(file.keys()))]
+            )
     if path.suffix == ".pt":  # its records are named after the temporary file
         import torch
         from torch.utils._pytree import tree_leaves
 
         leaves = tree_leaves(torch.load(path, weights_only=True))
-        numbers = [torch.as_tensor(leaf).numpy().tobytes() for leaf in leaves if leaf is not None]
-        return hashlib.sha256(b"".join(numbers)).hexdigest()
+        data = repr([torch.as_tensor(leaf).tolist() for leaf in leaves if leaf is not None])
     if path.suffix == ".csv":
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        rows = list(csv.reader(data.decode().splitlines()))
         assert len({len(row) for row in rows}) <= 1, f"half-written: {path.name}"
     if path.suffix in (".csv", ".jsonl") or path.name == "best.json":
         return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
 def contents(folder: Path) -> dict[str, str]:
