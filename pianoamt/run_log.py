@@ -125,7 +125,7 @@ def save_run(
     state: TrainingState,  # a run
     folder: Path,  # its folder
     recipe: dict[str, Any],  # from `full_recipe`
-    info: dict[str, Any] | None = None,  # metadata for the weights file
+    info: dict[str, Any] | None = None,  # notes for the weights file
 ) -> None:
     "Write checkpoint, averaged weights and recipe, each in one step."
     if not state.accelerator.is_main_process:
