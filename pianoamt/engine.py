@@ -108,7 +108,7 @@ class SoundFinder:
         self,
         block: npt.NDArray[np.float32],  # the next samples, mono at 16 kHz
     ) -> npt.NDArray[np.float32]:  # the samples from frame `begin` on; empty before the first sound
-        "Hear more."
+        "Process the next block."
         if self.found:
             return block
         held = np.concatenate([self._held, block])
@@ -160,7 +160,7 @@ def count_threads() -> int:  # 1 to 4
 
 # %% ../nbs/08a_engine.ipynb #c014
 class Engine(ABC):
-    """Transform and network behind one door: blocks of samples in, rolls out."""
+    """Transform and network with one interface: blocks of samples in, rolls out."""
 
     device: str  # cpu, cuda or mps
     windows: Windows  # how `rolls` cuts a recording
@@ -175,7 +175,7 @@ class Engine(ABC):
     @abstractmethod
     def start(
         self,
-        batch: int = 1,  # recordings, or windows, heard side by side
+        batch: int = 1,  # recordings, or windows, processed side by side
     ) -> dict[str, Any]:  # a memory for `push`
         "An empty memory."
 
@@ -185,19 +185,19 @@ class Engine(ABC):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: dict[str, Any],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Hear the next piece; its frames are those of the sound less `reach` on either side."
+        "Process the next piece; its frames are those of the sound less `reach` on either side."
 
     def rolls(
         self,
         blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-    ) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
+    ) -> Iterator[Rolls]:  # consecutive pieces, each at most the kept frames of a window
         "Run the network over a stream of audio."
         return hear_recording(self, blocks)
 
 # %% ../nbs/08a_engine.ipynb #beg1
 def begin(
     engine: Engine,  # its own
-    batch: int = 1,  # recordings, or windows, heard side by side
+    batch: int = 1,  # recordings, or windows, processed side by side
 ) -> dict[str, Any]:  # a memory for `push`
     "The memory after silence, its LSTMs empty."
     if batch not in engine.after_silence:
@@ -226,7 +226,7 @@ def hear_windows(
 def hear_recording(
     engine: Engine,  # to compute with
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order
-) -> Iterator[Rolls]:  # consecutive pieces, each of a window's kept frames at the most
+) -> Iterator[Rolls]:  # consecutive pieces, each at most the kept frames of a window
     "Run an engine over a stream of audio."
     first, blocks = find_sound(blocks)
     for start in range(0, first, engine.windows.kept):
@@ -352,7 +352,7 @@ class TorchEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # recordings, or windows, heard side by side
+        batch: int = 1,  # recordings, or windows, processed side by side
     ) -> "dict[str, torch.Tensor]":  # zeros, by name
         "An empty memory."
         from pianoamt.pieces import start_memory
@@ -364,5 +364,5 @@ class TorchEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (batch, samples)
         memory: "dict[str, torch.Tensor]",  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (batch, frames, 441)
-        "Hear the next piece."
+        "Process the next piece."
         return hear_sound(self.transform, self.network, sound, memory, self.dtype)

@@ -99,7 +99,7 @@ class ModelConfig:
 
     @property
     def lookahead_frames(self) -> int:
-        "Frames of features after one that its answers wait for."
+        "Frames of features that the predictions for a frame wait for."
         return self.lags[-1] + self.conv_context
 
 # %% ../nbs/05_model.ipynb #sizes5
@@ -302,7 +302,7 @@ def fold_frames(
 # %% ../nbs/05_model.ipynb #fold4
 def frame_values(
     sequences: Tensor,  # shape (batch * keys, steps, stride * channels)
-    states: Tensor,  # of the LSTM, shape (batch * keys, steps, 2 * hidden)
+    states: Tensor,  # the LSTM's, shape (batch * keys, steps, 2 * hidden)
     direct: nn.Linear,  # from the features of a frame to its values
     recurrent: nn.Linear,  # from the states of a step to the values of its frames
 ) -> Tensor:  # shape (batch * keys, frames, outputs)
@@ -448,7 +448,7 @@ _KEEP = {-4: 0, -1: 2**31 - 1, -2: 2**28}  # map no block on its own; never trim
 
 
 def keep_freed_memory() -> bool:  # whether the C library is glibc and could be told
-    "Let the C library keep what is freed for the next step (mallopt)."
+    "Let the C library keep freed memory for the next step (mallopt)."
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

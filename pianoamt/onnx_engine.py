@@ -126,7 +126,7 @@ def piece_module(
 def need(
     name: str,  # of an optional package
 ) -> ModuleType:  # the package
-    "Import a package that not everybody has; raises `PianoamtError` where it is missing."
+    "Import an optional package; raises `PianoamtError` if it is missing."
     try:
         return import_module(name)
     except ImportError as error:
@@ -164,13 +164,13 @@ def record_graph(
 
 # %% ../nbs/08b_onnx_engine.ipynb #c046
 ONNX_FORMAT = "pianoamt-onnx-4"
-LARGEST_DIFFERENCE = 1e-3  # that probabilities of graph and network may show
+LARGEST_DIFFERENCE = 1e-3  # between probabilities of graph and network
 
 
 def checksum(
     path: str | Path,  # any file
 ) -> str:  # its SHA-256, in hexadecimal
-    "By what the contents of a file can be told from others."
+    "The checksum of a file's contents."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 # %% ../nbs/08b_onnx_engine.ipynb #c048
@@ -194,8 +194,8 @@ def empty_memory(
 # %% ../nbs/08b_onnx_engine.ipynb #28ecf4a0
 def graph_error(
     model: bytes,  # a serialised model
-    transform: "HCQT",  # what it
-    network: "PianoNet",  # was made from
+    transform: "HCQT",  # that it was made from
+    network: "PianoNet",  # that it was made from
 ) -> float:  # largest difference of any probability or strength
     "How far a graph is from its network, over three pieces of noise."
     import torch
@@ -216,8 +216,8 @@ def graph_error(
 def export_onnx(
     path: str | Path,  # an .onnx file, replaced in one step
     weights: str | Path | None = None,  # weights file, "tiny", or None for the default
-) -> float:  # largest difference from the network that was met
-    "Write transform and network to one ONNX file; raises `PianoamtError` should the two disagree."
+) -> float:  # largest difference from the network that was found
+    "Write transform and network to one ONNX file; raises `PianoamtError` if they disagree."
     onnx, weights = need("onnx"), find_weights(weights)
     need("onnxruntime")
     from pianoamt.hcqt import HCQT
@@ -271,7 +271,7 @@ def read_notes(
     session: Any,  # an opened model
     path: Path,  # its file, for messages
 ) -> tuple[dict[str, Any], Windows, tuple[str, ...]]:  # saved info; cutting; states of LSTMs
-    "What a model of ours says about itself; raises `PianoamtError` for any other."
+    "Read the metadata of one of our models; raises `PianoamtError` for any other."
     try:
         notes = session.get_modelmeta().custom_metadata_map
         if notes.get("format") == ONNX_FORMAT:
@@ -318,7 +318,7 @@ class OnnxEngine(Engine):
 
     def start(
         self,
-        batch: int = 1,  # the model hears one recording at a time
+        batch: int = 1,  # the model processes one recording at a time
     ) -> dict[str, npt.NDArray[np.float32]]:  # zeros, by name
         "An empty memory."
         return empty_memory(self.session)
@@ -328,7 +328,7 @@ class OnnxEngine(Engine):
         sound: npt.NDArray[np.float32],  # of a piece and its reach, shape (1, samples)
         memory: dict[str, npt.NDArray[np.float32]],  # of the pieces before; changed in place
     ) -> npt.NDArray[np.float32]:  # probabilities and strengths, shape (1, frames, 441)
-        "Hear the next piece."
+        "Process the next piece."
         return hear_with(self.session, sound[0], memory)[None]
 
 # %% ../nbs/08b_onnx_engine.ipynb #c062

@@ -39,8 +39,8 @@ LSTM_STATES = tuple(name for lstm in LSTMS for name in state_names(lstm))
 
 def start_memory(
     network: PianoNet,  # in eval mode
-    batch: int = 1,  # recordings heard side by side
-) -> Memory:  # what a network remembers before it has heard anything, by name
+    batch: int = 1,  # recordings processed side by side
+) -> Memory:  # the memory before the first piece, by name
     "Zeros for every layer that has to remember something."
     shapes: dict[str, tuple[int, ...]] = {}
     block: Any  # a `Block`, but `named_children` gives any module
@@ -87,8 +87,8 @@ def hear_lstm(
     lstm: LookaheadLSTM,  # of a network in eval mode
     sequences: Tensor,  # the next steps, shape (n, steps, inputs)
     memory: Memory,  # changed in place
-    name: str,  # under which the LSTM's part of the memory stands
-) -> tuple[Tensor, Tensor]:  # steps answered, `lookahead` back; states (n, steps, 2 * hidden)
+    name: str,  # of this LSTM's part of the memory
+) -> tuple[Tensor, Tensor]:  # the steps that are final; states (n, steps, 2 * hidden)
     "Run an LSTM in both directions over a piece."
     hidden, cell = state_names(name)
     heard = torch.cat([memory[f"{name}_waiting"], sequences], dim=1)
@@ -101,7 +101,7 @@ def hear_lstm(
 def hold_back(
     values: Tensor,  # of the newest frames, shape (n, frames, outputs)
     memory: Memory,  # changed in place
-    name: str,  # under which the frames that wait stand in the memory
+    name: str,  # of the waiting frames in the memory
 ) -> Tensor:  # as many frames, from further back
     "Delay values by as many frames as the memory holds."
     count = int(memory[name].shape[1])

@@ -203,7 +203,7 @@ def bar_keys(
     pulse: Pulse,  # chords and the network's predictions
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     timing: Timing,  # beats and bars
-    wished: int | None,  # fifths
+    wished: int | None,  # the user's choice, fifths
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:  # bar of each group; signatures
     "Key signatures, one a bar."
     starts = timing.bar_starts * timing.beat

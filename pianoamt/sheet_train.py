@@ -45,7 +45,7 @@ class SmallNet(nn.Module):
 
 # %% ../nbs/29a_sheet_train_notes.ipynb #c049
 def hand_batch(
-    pieces: list[tuple[ScoredPerformance, Any, npt.NDArray[np.float64]]],  # chords, opinions
+    pieces: list[tuple[ScoredPerformance, Any, npt.NDArray[np.float64]]],  # chords, predictions
     length: int,  # notes to draw from each
     rng: np.random.Generator,  # source of randomness
 ) -> tuple[Tensor, Tensor]:  # features (notes, 1688); 1 for the right hand
@@ -67,7 +67,7 @@ def hand_batch(
 def hand_losses(
     outputs: Tensor,  # log odds, shape (notes,)
     targets: Tensor,  # 1 for the right hand
-) -> dict[str, Tensor]:  # one
+) -> dict[str, Tensor]:  # a single loss, by name
     "The loss of the hands."
     return {"hand": F.binary_cross_entropy_with_logits(outputs, targets)}
 
@@ -97,7 +97,7 @@ def key_batch(
 def key_losses(
     outputs: Tensor,  # one for each chord and signature, shape (15 * chords,)
     targets: Tensor,  # which signature, shape (chords,)
-) -> dict[str, Tensor]:  # one
+) -> dict[str, Tensor]:  # a single loss, by name
     "The loss of the key signatures."
     return {"key": F.cross_entropy(outputs.unflatten(0, (len(targets), -1)), targets)}
 
@@ -180,6 +180,6 @@ def grid_batch(
 def grid_losses(
     outputs: Tensor,  # (batch, length, 25)
     targets: Tensor,  # slots, -1 where unknown, shape (batch, length)
-) -> dict[str, Tensor]:  # one
+) -> dict[str, Tensor]:  # a single loss, by name
     "The loss of the places."
     return {"slot": F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), ignore_index=-1)}

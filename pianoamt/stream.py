@@ -62,27 +62,27 @@ class RollStream:
         self,
         engine: Engine,  # transform and network
         sound: int = SOUND,  # frames of future that the transform waits for, up to its reach
-        hop: int = 32,  # frames that the network hears at a time
+        hop: int = 32,  # frames that the network processes at a time
     ) -> None:
         self.engine, self.sound, self.hop = engine, sound, hop
         self.finder, self.memory = SoundFinder(), begin(engine)
         self.heard, self.next_frame = 0, self.finder.begin  # samples in; frame that goes out next
         # the hops of a file and of a stream begin at the same frames
         before, windows = engine.windows.before + -sound % hop, engine.windows
-        self._early = before + sound + windows.delay  # answers for the silence before
+        self._early = before + sound + windows.delay  # predictions for the silence before
         self._recent = np.zeros((windows.reach + sound) * HOP, np.float32)
         self._waiting = np.zeros(before * HOP, np.float32)
 
     @property
     def delay(self) -> int:
-        "Frames from one to the moment at which it is final, at most."
+        "How many frames pass at most until a frame is final."
         return self.hop + self.sound + self.engine.windows.delay
 
     def _push(
         self,
         samples: npt.NDArray[np.float32],  # from the first sound on, any number
     ) -> list[Rolls]:  # what became final
-        "Let the network hear all whole hops."
+        "Run the network on all complete hops."
         samples, size, rolls = np.concatenate([self._waiting, samples]), self.hop * HOP, []
         whole, missing = len(samples) - len(samples) % size, self.engine.windows.reach - self.sound
         for start in range(0, whole, size):
@@ -99,7 +99,7 @@ class RollStream:
         rolls: list[Rolls],  # the next frames
         end: int | None = None,  # frame at which the recording ends, if it does
     ) -> list[Rolls]:  # of the frames that exist
-        "Put empty frames in for the silence in front; leave out what lies before the recording and behind it."
+        "Insert empty frames for the silence in front; leave out frames outside the recording."
         parts, silent = [], max(0, self.finder.begin - self.next_frame)
         for part in (silent_rolls(silent), *rolls):
             begin, self.next_frame = self.next_frame, self.next_frame + len(part)
@@ -112,7 +112,7 @@ class RollStream:
         self,
         samples: npt.NDArray[np.float32],  # mono at 16 kHz, any number
     ) -> list[Rolls]:  # consecutive pieces that became final
-        "Hear more of the recording."
+        "Process more of the recording."
         self.heard += len(samples)
         return self._give(self._push(self.finder.feed(samples)))
 
