@@ -327,7 +327,7 @@ def to_notes(
     return make_notes(*columns, velocity, heard["confidence"])
 
 # %% ../nbs/08_decode.ipynb #c058
-_OVERLAP = 16  # rows kept for the next block: all that may still move an end, and those before
+_OVERLAP = 16  # rows kept for the next block: those that may still move an end, and some before
 
 
 class _Window:

@@ -60,7 +60,7 @@ def chord_facts(
     notes: npt.NDArray[Any],  # table of `NOTE_DTYPE`
     pulse: Pulse,  # its chords and the pulse network's predictions
 ) -> npt.NDArray[np.float32]:  # shape (groups, 31)
-    "Height, size, loudness, length and hands of each chord, and its place by the pulse network."
+    "Height, size, loudness, length and hands of each chord, and the pulse network's place for it."
     groups, pitch = pulse.groups, notes["pitch"].astype(np.int64)
     low, high = groups.each(np.minimum, pitch), groups.each(np.maximum, pitch)
     loud = groups.each(np.add, notes["velocity"] / 127) / groups.count

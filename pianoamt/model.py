@@ -179,7 +179,7 @@ class Block(nn.Module):
     def forward(
         self,
         picture: Tensor,  # shape (batch, channels, frames, keys)
-        padded: bool = True,  # False: `context` frames at either end are only seen, not answered
+        padded: bool = True,  # False: no output for `context` frames at either end
     ) -> Tensor:  # shape (batch, channels of the convolution, frames, keys)
         "Convolve, normalise, rectify."
         convolution, edge = self.convolution, 0 if padded else self.context

@@ -175,7 +175,7 @@ def place_frames(
     findings: Findings,  # damage is noted here
 ) -> (
     "Iterator[tuple[AudioFrame, float]]"
-):  # frames; s of silence before each, or to cut if negative
+):  # frames; s of silence to insert before each (negative: s to cut)
     "Decode a track and compare the time stamps with the sound so far."
     counts, origin = _clock(media)
     first, base = None, float(track.time_base or 0)

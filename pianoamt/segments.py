@@ -199,7 +199,7 @@ def trust_teacher(
     first: int,  # where the stretch begins, in samples
     speed: float,  # at which it is played
 ) -> npt.NDArray[np.float32]:  # weights, shape (frames, 88)
-    "Weigh a stretch by the agreement of two models, and its unheard start by 0."
+    "Weights for a stretch: how well two models agree; 0 in the first seconds of a recording."
     weights, frames = np.ones_like(rolls.onset), len(rolls)
     if recording.second is not None:
         other = replace(recording, notes=recording.second)
