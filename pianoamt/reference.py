@@ -82,7 +82,7 @@ def entries(
 
 # %% ../nbs/40_reference.ipynb #c018
 def _assignments(module: ModuleType) -> dict[str, str]:
-    "The top-level _assignments of a module, as written."
+    "The top-level assignments of a module, as written."
     source = inspect.getsource(module)
     lines = source.splitlines()
     found: dict[str, str] = {}
