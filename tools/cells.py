@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ["notebook", "exported", "longest", "over 20", "ordinary", "per-export", "median"]
-COLUMNS += ["prose", "hidden", "flagged", "kB"]
+COLUMNS = ["notebook", "exported", "longest", "ordinary", "per-export", "median", "prose"]
 EXPORTS = {"export", "exports", "exporti"}
 LONGEST_CELL, LONGEST_MODULE = 30, 600  # lines
 KNOWN_LONG = 4  # cells and modules that are still longer: lower it whenever one is cut
@@ -80,30 +79,15 @@ def package_lines() -> int:
 def row(path: Path) -> list[str]:
     """The figures of one notebook."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    prose = sum(cell["cell_type"] == "markdown" for cell in cells)
-    exported, ordinary, hidden, flagged = [], [], 0, 0
+    exported, ordinary = [], []
     for cell in cells:
         source = "".join(cell["source"])
         marks = directives(source)
-        if cell["cell_type"] != "code" or (only_imports(source) and "hide" not in marks):
-            continue
-        if marks & EXPORTS:
-            exported.append(code_lines(source))
-        elif "hide" in marks:
-            hidden += 1
-        else:
-            ordinary.append(code_lines(source))
-            flagged += bool(marks & {"slow", "gpu", "data", "notest"})
-    long = sum(count > 20 for count in exported)
+        if cell["cell_type"] == "code" and "hide" not in marks and not only_imports(source):
+            (exported if marks & EXPORTS else ordinary).append(code_lines(source))
     share = f"{len(ordinary) / len(exported):.1f}" if exported else "-"
-    figures = [len(exported), max(exported, default=0), long, len(ordinary), share]
-    figures += [
-        f"{median(ordinary or [0]):g}",
-        prose,
-        hidden,
-        flagged,
-        round(path.stat().st_size / 1000),
-    ]
+    figures = [len(exported), max(exported, default=0), len(ordinary), share]
+    figures += [median(ordinary or [0]), sum(cell["cell_type"] == "markdown" for cell in cells)]
     return [path.name.removesuffix(".ipynb"), *map(str, figures)]
 
 

@@ -169,7 +169,8 @@ def prepare(folder: Path) -> None:
         try:
             cache = proc_nbs(n_workers=0, force=True)
         except Exception as error:
-            raise DocsError(f"{error}\n{error.__cause__!r}") from error
+            hint = "a name that is missing belongs into the hidden import cell"
+            raise DocsError(f"{error}\n{error.__cause__!r}; {hint}") from error
     if problems := [str(item.message) for item in caught if item.category is UserWarning]:
         raise DocsError("nbdev warned:\n" + "\n".join(problems))
     for name in (name for _, names in sections for name in names):
