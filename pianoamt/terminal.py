@@ -166,8 +166,13 @@ def path_of(
     return kind(*names, help=what, metavar=metavar, parser=clean_path)
 
 
-def option(what: str, metavar: str, *names: str, **limits: Any) -> Any:
-    "Describe an option with a value in the same way; `limits` are `min` and `max`."
+def option(
+    what: str,  # help text
+    metavar: str,  # the name of its value in usage
+    *names: str,  # by default that of the parameter
+    **limits: Any,  # `min` and `max`
+) -> Any:  # for `Annotated`
+    "Describe an option that takes a value."
     return typer.Option(*names, help=what, metavar=metavar, **limits)
 
 # %% ../nbs/34_terminal.ipynb #i02
