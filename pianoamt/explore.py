@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .audio import read_blocks
+from .audio import cut_blocks, read_blocks
 from .decode import DecoderConfig, decode_notes, decode_pedal
-from .engine import Windows, cut_windows
 from .files import TEMP_PREFIX, PianoamtError, describe_error, show_path
 from .notes import check_durations, cut_overlaps, extend_by_pedal, make_notes
 from .targets import FRAMES_PER_SECOND, KEYS, SAMPLE_RATE, Rolls, concat_rolls
@@ -227,17 +226,13 @@ def spectrogram(
     audio: npt.NDArray[np.float32],  # mono at 16 kHz
 ) -> npt.NDArray[np.uint8]:  # 0 (50 dB below the loudest) to 255, shape (frames, 88)
     "How loud each key's own frequency is, frame by frame."
-    import torch
-
     from pianoamt.hcqt import HCQT
+    from pianoamt.store import stream_bins
 
-    transform = HCQT()
-    windows, parts = Windows(before=0, delay=0, reach=transform.reach_frames), []
-    with torch.inference_mode():
-        for samples, kept in cut_windows(iter([audio]), windows):
-            seen = transform(torch.from_numpy(samples)[None])[0, 1]
-            parts.append(seen[windows.reach : windows.reach + kept].numpy())
-    level = np.concatenate(parts)
+    transform, blocks = HCQT(), cut_blocks([audio], 30 * SAMPLE_RATE)
+    lowest = -min(transform.config.shifts)  # the column of A0; those before are subharmonics
+    rows = np.concatenate(list(stream_bins(blocks, transform)))
+    level = rows[:, lowest : lowest + KEYS].astype(np.float32)
     faintest = (transform.config.floor_db + 60) / 20  # silence stays white
     loudest = max(level.max(), faintest + 2.5)  # 2.5 is 50 dB
     return 17 * (15 * np.clip((level - loudest) / 2.5 + 1, 0, 1)).astype(np.uint8)
