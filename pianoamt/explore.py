@@ -12,7 +12,7 @@ import io
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -130,30 +130,26 @@ def open_session(
     progress: Callable[[float], None] = lambda share: None,  # called with the share done, 0 to 1
 ) -> Session:  # with the thresholds that came with the weights
     "Transcribe a recording; raises `PianoamtError` if it cannot be read or is too long."
-    kept: list[npt.NDArray[np.float32]] = []
-    parts: list[Rolls] = []
-    name, fitted = name or Path(path).name, transcriber.decoder
+    kept, name = list[npt.NDArray[np.float32]](), name or Path(path).name
     minutes = (limits or Limits()).minutes
-
-    def keep(blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
-        for block in blocks:
+    try:
+        reader = read_blocks(path)
+        for block in reader:
             kept.append(block)
             if sum(map(len, kept)) > minutes * 60 * SAMPLE_RATE:
                 longest = f"the recording is longer than {minutes:g} minutes"
                 raise PianoamtError(f"{longest}; `pianoamt transcribe` has no limit")
-            yield block
-
-    try:
-        reader = read_blocks(path)
-        in_tune, tuning = retune(keep(reader))
-        frames = reader.info.seconds * FRAMES_PER_SECOND / tuning_to_speed(tuning)
-        for rolls in transcriber.engine.rolls(in_tune):
-            parts.append(rolls)
-            progress(min(1.0, sum(map(len, parts)) / max(frames, 1.0)))
     except PianoamtError as error:
         raise PianoamtError(str(error).replace(show_path(path), name)) from None
-    heard = np.concatenate(kept), concat_rolls(parts), fitted, fitted
-    return Session(name, *heard, tuning=tuning, warnings=tuple(reader.warnings))
+    in_tune, tuning = retune(kept)
+    audio, parts = np.concatenate(kept), list[Rolls]()
+    frames = len(audio) / SAMPLE_RATE * FRAMES_PER_SECOND / tuning_to_speed(tuning)
+    for rolls in transcriber.engine.rolls(in_tune):
+        parts.append(rolls)
+        progress(min(1.0, sum(map(len, parts)) / frames))
+    fitted, warnings = transcriber.decoder, tuple(reader.warnings)
+    whole = concat_rolls(parts)
+    return Session(name, audio, whole, fitted, fitted, tuning=tuning, warnings=warnings)
 
 # %% ../nbs/31_explore.ipynb #s02
 THRESHOLDS = ("onset", "frame", "offset", "release", "pedal")  # the decoder's, without `_threshold`
