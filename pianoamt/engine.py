@@ -68,19 +68,22 @@ def cut_windows(
     blocks: Iterator[npt.NDArray[np.float32]],  # mono at 16 kHz, in order, of any lengths
     windows: Windows,  # how to cut
 ) -> Iterator[Window]:
-    "Cut a stream of audio into overlapping windows, holding one of them and the newest block."
+    "Cut a stream of audio into overlapping windows, holding two of them and the newest block."
     hop, lead = windows.kept * HOP, (windows.before + windows.reach) * HOP
     buffer, total, sent = np.zeros(lead, np.float32), 0, 0
     for block in blocks:
         buffer, total = np.concatenate([buffer, block]), total + len(block)
-        while len(buffer) >= windows.samples:
+        while len(buffer) > max(windows.samples, lead + 2 * hop):
             yield buffer[: windows.samples], windows.kept
             buffer, sent = buffer[hop:], sent + windows.kept
     frames = total // HOP + 1 if total else 0
     while sent < frames:
+        left, kept = frames - sent, min(windows.kept, frames - sent)
+        if kept < left <= 2 * kept and sent // windows.kept % 2 == 0:
+            kept = -(-left // 2)  # the last two, side by side
         missing = max(0, windows.samples - len(buffer))
-        yield np.pad(buffer[: windows.samples], (0, missing)), min(windows.kept, frames - sent)
-        buffer, sent = buffer[hop:], sent + windows.kept
+        yield np.pad(buffer[: windows.samples], (0, missing)), kept
+        buffer, sent = buffer[kept * HOP :], sent + kept
 
 # %% ../nbs/08a_engine.ipynb #short2
 def shorten_windows(

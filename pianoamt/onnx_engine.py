@@ -144,6 +144,7 @@ def piece_module(
             return *keys, pedal[:, 0], *memory.values()
 
     network, module = deepcopy(network), PieceModule().eval()
+    group: Any
     for group in (network.onset, network.note):
         group.lstm.forward_lstm = in_groups(group.lstm.forward_lstm)
         group.lstm.backward_lstm = in_groups(group.lstm.backward_lstm)
