@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Durations', 'DeviceOption', 'EngineOption', 'WeightsFile', 'OutFolder', 'OverwriteOption', 'QuietOption',
            'Recordings', 'complain', 'command', 'exit_code', 'path_of', 'option', 'split_formats', 'progress_bar',
-           'show_hours', 'open_console', 'carry_out', 'transcribe', 'demo', 'hold_interrupt', 'listen']
+           'show_hours', 'open_console', 'carry_out', 'transcribe', 'demo', 'listen']
 
 # %% ../nbs/34_terminal.ipynb #c002
 import contextlib
@@ -463,22 +463,6 @@ def _find_source(wanted: str | None) -> tuple[str, Any, int]:
     microphone = Microphone(int(wanted) if wanted and wanted.isdecimal() else wanted or None)
     return time.strftime("heard-%Y-%m-%d-%H%M%S"), microphone, microphone.sample_rate
 
-# %% ../nbs/34_terminal.ipynb #int1
-@contextlib.contextmanager
-def hold_interrupt() -> Iterator[Callable[[], bool]]:  # tells whether Ctrl-C was pressed
-    "Delay the first Ctrl-C until the caller asks for it; only in the main thread."
-    pressed: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
 # %% ../nbs/34_terminal.ipynb #i12
 def _listen_to(stream: "Stream", blocks: Iterable[Any], quiet: bool = False) -> None:
     "Show each note as it comes, until the sound ends or Ctrl-C is pressed."
@@ -490,16 +474,24 @@ def _listen_to(stream: "Stream", blocks: Iterable[Any], quiet: bool = False) -> 
             length = f"{offset - onset:6.3f} s"
             typer.echo(f"{onset:9.3f} s  {note_name(pitch):4} {length}  velocity {velocity:3}")
 
+    pressed: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
-        with hold_interrupt() as was_pressed:
-            for block in blocks:
-                show(stream.feed(block))
-                if was_pressed():
-                    break
+        for block in blocks:
+            show(stream.feed(block))
+            if pressed:
+                break
+        show(stream.close())
     except KeyboardInterrupt:  # in the middle of a block: later notes would be in the wrong place
         return
-    with hold_interrupt():
-        show(stream.close())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/34_terminal.ipynb #i14
 def _save_heard(stream: "Stream", target: Path) -> str:
