@@ -211,7 +211,7 @@ def trust_teacher(
 
 # %% ../nbs/13c_segments.ipynb #lay1
 def overlay(
-    one: Segment,
+    one: Segment,  # with sound
     other: Segment,  # as long
     level_db: float,  # level of the other's sound relative to the first
 ) -> Segment:  # both at once; their strengths and pedals do not count
