@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WINDOW_GROUPS', 'WINDOW_KEYS', 'WINDOW', 'HAND_FEATURES', 'REACH', 'STRETCH', 'KEY_REACH', 'KEY_FEATURES',
-           'KEY_CHANGE', 'hand_windows', 'hand_facts', 'first_opinion', 'hand_logits', 'split_hands',
-           'count_pitch_classes', 'key_features', 'find_keys', 'spell_notes', 'spelled_pitch']
+           'KEY_CHANGE', 'ACCIDENTALS', 'hand_windows', 'hand_facts', 'first_opinion', 'hand_logits', 'split_hands',
+           'count_pitch_classes', 'key_features', 'find_keys', 'spell_notes', 'spelled_pitch', 'find_accidentals']
 
 # %% ../nbs/24_hands.ipynb #c002
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,24 @@ def spelled_pitch(
     "Step, accidental and octave of a spelled note."
     alter = (fifths + 1) // 7
     return "FCGDAEB"[(fifths + 1) % 7], alter, (pitch - alter) // 12 - 1
+
+# %% ../nbs/24_hands.ipynb #a001
+ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
+
+
+def find_accidentals(
+    notes: npt.NDArray[Any],  # with pitch and fifths
+    fifths: int,  # key signature
+    rows: Iterable[int],  # notes of one staff that start in this bar, in order
+) -> dict[int, str]:  # by row
+    "The accidentals printed in one bar of one staff."
+    state: dict[tuple[str, int], int] = {}
+    printed = {}
+    for row in rows:
+        step, alter, octave = spelled_pitch(int(notes["fifths"][row]), int(notes["pitch"][row]))
+        place = "FCGDAEB".index(step)
+        usual = int(place < fifths) - int(6 - place < -fifths)
+        if state.get((step, octave), usual) != alter:
+            printed[row] = ACCIDENTALS[alter]
+        state[step, octave] = alter
+    return printed
