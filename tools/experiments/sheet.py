@@ -300,13 +300,14 @@ def score_page(score):
         for part in measure_parts(score, measure, rows):
             symbols += [(s, measure) for s in part.symbols if s.notes]
     kinds = Counter(s.kind for s, _ in symbols)
+    values = sum(not s.ties[0] for s, _ in symbols)  # tied symbols are one value
     plain = sum(not any(s.ties) and not s.triplet and not s.dots for s, _ in symbols)
     over = sum(s.ties[1] and s.start + s.length == m.start + m.length for s, m in symbols)
     whole = max(1, len(symbols))
     return {
         "under_16th": (kinds["32nd"] + kinds["64th"]) / whole,
         "under_32nd": kinds["64th"] / whole,
-        "plain": plain / whole,
+        "plain": plain / max(1, values),
         "ties_a_bar": over / max(1, len(score.measures)),
     }
 
@@ -329,6 +330,13 @@ def read_scores(data: Path):
         return start, wanted, np.cumsum(arrays["beat_q_delta"][beat].astype(int))[kept]
 
     return scores_of
+
+
+def printed_plain(lengths):
+    """The share of the printed values that are one plain symbol."""
+    plain = [480 * 2**k // 16 for k in range(7)]  # a 64th to a whole note
+    wanted = lengths[1][lengths[1] > 0]
+    return np.isin(wanted, plain).mean() if len(wanted) else np.nan
 
 
 def printed_ties(piece, lengths):
@@ -358,6 +366,7 @@ def measure(data: Path, use: str, per_title: int, peers: bool) -> list[dict]:
         lengths = scores_of(row)
         result |= score_notes(piece, pulse, lengths)
         result["printed_ties_a_bar"] = printed_ties(piece, lengths)
+        result["printed_plain"] = printed_plain(lengths)
         if peers:
             result |= peer_beats(piece)
         rows.append({"title": piece.title, **{k: round(float(v), 4) for k, v in result.items()}})
