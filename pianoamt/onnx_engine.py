@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEYS_AT_ONCE', 'OPSET', 'ONNX_FORMAT', 'LARGEST_DIFFERENCE', 'EXPORT_AGAIN', 'ENGINES', 'halve_by_convolution',
-           'bins_by_convolution', 'features_by_convolution', 'in_groups', 'piece_module', 'need', 'record_graph',
-           'checksum', 'hear_with', 'empty_memory', 'graph_error', 'export_onnx', 'load_session', 'read_notes',
-           'default_onnx', 'OnnxEngine', 'may_have_gpu', 'choose_model', 'make_engine']
+           'bins_by_convolution', 'features_by_convolution', 'in_groups', 'piece_module', 'need', 'simplify_graph',
+           'record_graph', 'checksum', 'hear_with', 'empty_memory', 'graph_error', 'export_onnx', 'load_session',
+           'read_notes', 'default_onnx', 'OnnxEngine', 'may_have_gpu', 'choose_model', 'make_engine']
 
 # %% ../nbs/08b_onnx_engine.ipynb #c002
 import hashlib
@@ -21,6 +21,7 @@ from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,22 @@ def need(
     except ImportError as error:
         raise PianoamtError(f"{name} is not installed; pip install {name}") from error
 
+# %% ../nbs/08b_onnx_engine.ipynb #simp2
+def simplify_graph(
+    model: bytes,  # a serialised ONNX model
+) -> "ModelProto":  # the same computation in fewer operators, all of them standard ones
+    "Let ONNX Runtime fold constants and merge operators."
+    runtime, options = need("onnxruntime"), need("onnxruntime").SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "simple.onnx")
+        runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        simple = need("onnx").load(options.optimized_model_filepath)
+    used = {node.domain for node in simple.graph.node}
+    for unused in [each for each in simple.opset_import if each.domain not in used]:
+        simple.opset_import.remove(unused)
+    return simple
+
 # %% ../nbs/08b_onnx_engine.ipynb #c043
 OPSET = 20  # version of the operators' definitions; runtimes since 2024 know it
 
@@ -189,7 +206,7 @@ def record_graph(
             dynamo=False,
             opset_version=OPSET,
         )
-    return need("onnx").load_from_string(file.getvalue())
+    return simplify_graph(file.getvalue())
 
 # %% ../nbs/08b_onnx_engine.ipynb #c046
 ONNX_FORMAT = "pianoamt-onnx-4"
