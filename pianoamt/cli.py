@@ -8,6 +8,7 @@ __all__ = ['Dataset', 'rename', 'resample', 'check', 'preprocess', 'pack', 'pack
 
 # %% ../nbs/35_cli.ipynb #k002
 import io
+import os
 import shlex
 import sys
 import textwrap
@@ -66,7 +67,7 @@ def _show_size(size: float) -> str:
 _DATASET = "MAESTRO, MAPS, SMD, or a folder of your recordings and MIDI files."
 Dataset = Annotated[Path, path_of(_DATASET, "DATASET")]
 _Layout = Literal["auto", "maestro", "maps", "smd", "packs", "folder"]
-_LayoutOption = Annotated[_Layout, typer.Option(help="_Layout of the dataset; auto recognises it.")]
+_LayoutOption = Annotated[_Layout, typer.Option(help="Layout of the dataset; auto recognises it.")]
 _DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only print what would be done.")]
 _JobsOption = Annotated[int | None, option("Use N processes. Default: one a core.", "N", min=1)]
 
@@ -449,4 +450,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="pianoamt")
+    try:
+        app(prog_name="pianoamt")
+    except OSError as error:  # help that cannot be written, to a full disk perhaps
+        complain(error)
+        os._exit(2)  # without another try to write it

@@ -83,6 +83,7 @@ class Score:
     title: str = ""  # above the first line
     tempo: str = ""  # words above the first bar
     marks: tuple[Mark, ...] = ()  # below the staves
+    left_out: int = 0  # notes for which there is no place
 
 # %% ../nbs/26_musicxml.ipynb #c010
 TYPES = {192: "whole", 96: "half", 48: "quarter", 24: "eighth", 12: "16th", 6: "32nd", 3: "64th"}

@@ -378,5 +378,5 @@ def check_samples(
     if not np.abs(found.astype(np.float64)).max(initial=0) <= LARGEST_SAMPLE:  # nor NaN
         raise AudioError("invalid samples (NaN, infinite or huge)")
     if not isinstance(sample_rate, (int, float, np.number)) or not 1_000 <= sample_rate <= 768_000:
-        raise AudioError(f"a sample rate of {sample_rate} Hz: expected 1,000 to 768,000")
+        raise AudioError(f"a sample rate of {sample_rate!r} Hz: expected 1,000 to 768,000")
     return found.astype(np.float32)

@@ -10,6 +10,7 @@ __all__ = ['DYNAMICS', 'SHEET_FORMATS', 'parse_meter', 'meter_name', 'SheetOptio
 # %% ../nbs/27_sheet.ipynb #c002
 import glob
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class SheetOptions:
             raise PianoamtError("a key signature has at most 7 sharps (7) or 7 flats (-7)")
         if self.tempo is not None and not 20 <= self.tempo <= 400:
             raise PianoamtError("a tempo must lie between 20 and 400 beats a minute")
+        if self.first_downbeat is not None and not 0 <= self.first_downbeat < math.inf:
+            raise PianoamtError("the first downbeat must be a time in seconds from 0 on")
         if self.level not in (None, "half", "double"):
             raise PianoamtError("level must be half or double")
         if self.meter is not None:
@@ -167,7 +170,10 @@ def find_timing(
     "Find beats, bars and the place of each chord."
     beats = find_beats(pulse, options)
     number, unit = parse_meter(options.meter) if options.meter else (None, beat_unit(pulse))
-    bars = find_bars(pulse, beats, number, options.first_downbeat)
+    first = options.first_downbeat
+    if first is not None and first > beats[-1]:
+        raise PianoamtError(f"the first downbeat cannot be at {first:g} s: the music ends before")
+    bars = find_bars(pulse, beats, number, first)
     beats, bars = fill_last_bar(beats, bars)
     chance = place_chances(notes, pulse, beats)
     for _ in range(2):
@@ -336,7 +342,8 @@ def make_score(
     table = _hands_and_names(notes, pulse, timing, keys[bar[pulse.groups.group]])
     held = timing.to_ticks(notes["offset"])
     table, held = _join_trills(notes["onset"], table, held)
-    table, held = _unique(table[~table["grace"]] if options.simple else table, held)
+    printed = table[~table["grace"]] if options.simple else table
+    table, held = _unique(printed, held)
     end = measures[-1].start + measures[-1].length
     bars = np.array([*(measure.start for measure in measures), end])
     _add_lengths(table, held, timing.beat, bars, options.simple)
@@ -347,7 +354,7 @@ def make_score(
     if options.pedal_marks and presses is not None:
         marks += pedal_marks(timing.to_ticks(presses), end)
     words = f"{tempo_word(tempo)} ({tempo:.0f})"
-    return Score(table, measures, title, words, tuple(marks))
+    return Score(table, measures, title, words, tuple(marks), len(printed) - len(table))
 
 # %% ../nbs/27_sheet.ipynb #c032
 def need_engraver(
@@ -433,8 +440,10 @@ class Sheet:
         sign = "flat" if measure.fifths < 0 else "sharp"
         key = f"{abs(measure.fifths)} {sign}{'' if abs(measure.fifths) == 1 else 's'}"
         other = f", or try {' or '.join(self.alternatives)}" if self.alternatives else ""
-        bars = f"{len(self.score.measures)} bars"
-        return f"{self.meter}{other}; {bars}, {key}, {self.score.tempo}"
+        facts = [f"{len(self.score.measures)} bars", key, self.score.tempo]
+        if self.score.left_out:
+            facts.append(f"{self.score.left_out} repeated notes left out")
+        return f"{self.meter}{other}; {', '.join(facts)}"
 
     @property
     def meter(self) -> str:

@@ -77,7 +77,7 @@ def write_sheet(
 # %% ../nbs/34a_sheet_command.ipynb #c013
 _INPUTS = "Recordings or MIDI files."
 _SHEETS = "Write these: musicxml, pdf, svg, png."
-_METER = "Time signature, e.g. 3/4 or 6/8. Default: found by the program."
+_METER = "2/4, 3/4, 4/4, 3/8, 6/8, 9/8 or 12/8. Default: found by the program."
 _KEY = "Key signature: sharps as 1 to 7, flats as -1 to -7."
 _LEVEL = "half: half as many beats. double: twice as many."
 _FIRST = "When the first bar starts after a pick-up, s."

@@ -367,8 +367,10 @@ def _find_inputs(named: list[Path] | None, source: str | None = None) -> list[Pa
     "Collect what to transcribe."
     data = b""
     if source:
-        is_stdin = source == "-"
-        data = sys.stdin.buffer.read() if is_stdin else check_file(clean_path(source)).read_bytes()
+        if source != "-":
+            data = check_file(clean_path(source)).read_bytes()
+        elif sys.stdin:  # None if it is closed
+            data = sys.stdin.buffer.read()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     found = [*(named or ()), *(Path(os.fsdecode(name)) for name in names if name.strip())]
     if not found:

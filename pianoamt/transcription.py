@@ -73,6 +73,8 @@ class AudioSource:
         self.blocks: Iterable[npt.NDArray[np.float32]]
         if isinstance(audio, (str, bytes, os.PathLike)):
             self.source = Path(os.fsdecode(audio))
+            if sample_rate is not None:
+                raise PianoamtError(f"{self.source}: leave out sample_rate; a file knows its own")
             reader = read_blocks(self.source)
             self.blocks, self.expected = reader, reader.info.seconds
             self.warnings = reader.warnings
