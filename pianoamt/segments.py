@@ -215,7 +215,7 @@ ONSETS_AND_FRAMES = dict.fromkeys(("offset", "release", "velocity", "pedal"), 0.
 
 
 def overlay(
-    one: Segment,
+    one: Segment,  # a stretch
     other: Segment,  # as long
     level_db: float,  # level of the other's sound relative to the first
 ) -> Segment:  # both at once; only onsets and frames count
