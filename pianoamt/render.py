@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMPANIONS', 'Region', 'PianoPack', 'load_pack', 'find_attack', 'time_attacks', 'Voicing', 'key_tuning', 'play_note',
            'key_paths', 'sympathetic_strings', 'lifted_dampers', 'add_sympathetic_resonance', 'audible_notes',
-           'play_notes', 'render', 'add_repeated_notes', 'add_companions', 'vary_chord_dynamics', 'vary_performance',
-           'draw_voicing']
+           'play_notes', 'render', 'add_repeated_notes', 'add_companions', 'vary_chord_dynamics', 'transpose_notes',
+           'vary_performance', 'draw_voicing']
 
 # %% ../nbs/13_render.ipynb #c002
 from dataclasses import dataclass, replace
@@ -391,6 +391,16 @@ def vary_chord_dynamics(
     changed["velocity"] = np.clip(np.round(velocity), 1, 127)
     return changed
 
+# %% ../nbs/13_render.ipynb #trn1
+def transpose_notes(
+    notes: npt.NDArray,  # table of `NOTE_DTYPE`
+    semitones: int,  # up, or down if negative
+) -> npt.NDArray:  # a new table without the keys beyond 21 to 108
+    "Move notes along the keyboard."
+    moved = notes.copy()
+    moved["pitch"] += semitones
+    return moved[(moved["pitch"] >= 21) & (moved["pitch"] <= 108)]
+
 # %% ../nbs/13_render.ipynb #c072
 def vary_performance(
     notes: npt.NDArray,  # key-down notes of an excerpt, NOTE_DTYPE
@@ -399,9 +409,7 @@ def vary_performance(
     chords: float = 0.4,  # probability of doubled notes and uneven chords, 0 to 1
 ) -> tuple[npt.NDArray, npt.NDArray]:  # new notes and pedal
     "Transpose, change tempo and dynamics; now and then add notes or leave out the pedal."
-    notes, pedal = notes.copy(), pedal.copy()
-    notes["pitch"] += rng.integers(-5, 6)
-    notes = notes[(notes["pitch"] >= 21) & (notes["pitch"] <= 108)]
+    notes, pedal = transpose_notes(notes, int(rng.integers(-5, 6))), pedal.copy()
     pace = 2 ** rng.uniform(-np.log2(1.15), np.log2(1.15))  # up to 15 % slower or faster
     for table, names in ((notes, ("onset", "offset")), (pedal, ("time",))):
         for name in names:
